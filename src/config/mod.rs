@@ -1,0 +1,3 @@
+//! Text → `File` → `Plan`.
+
+pub mod plan;

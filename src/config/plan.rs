@@ -1,0 +1,203 @@
+//! What shards run: resolved, bounded, immutable.
+//!
+//! Decides nothing by itself. No string is left to parse, no option is left open, names are indexes and
+//! durations are nanoseconds. Invariant: every id in here is in range, every cluster has a backend and an order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::h1::{Limits, Method};
+use crate::policy::balance::Balance;
+use crate::policy::route::Router;
+use crate::policy::{BackendId, ClusterId};
+
+/// Nanoseconds: a duration, or a point in time since the process started.
+pub type Nanos = u64;
+
+/// One configuration, ready to run. Shared by all shards and never changed.
+#[derive(Debug)]
+pub struct Plan {
+    pub server: Server,
+    /// `None` when `[admin] listen = "off"`.
+    pub admin: Option<SocketAddr>,
+    pub log: Log,
+    pub limits: Limits,
+    /// Most client connections in the process; 0 means as many as file descriptors allow.
+    pub connections_max: u32,
+    /// Requests on one client connection before we close it (± 10 % jitter).
+    pub connection_requests_max: u32,
+    /// A whole head must arrive within this time of its first byte.
+    pub client_header_ns: Nanos,
+    /// An idle client connection is closed after this time.
+    pub keepalive_ns: Nanos,
+    pub forwarding: Forwarding,
+    pub router: Router,
+    /// Indexed by `RouteId`.
+    pub routes: Vec<Route>,
+    /// Indexed by `ClusterId`.
+    pub clusters: Vec<Cluster>,
+    /// Indexed by `BackendId`: all backends of all clusters.
+    pub backends: Vec<Backend>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub listen: Vec<Listen>,
+    /// `None` is "auto": min(CPU affinity mask, ceil(cgroup quota)).
+    pub shards: Option<u16>,
+    pub pin: bool,
+    pub engine: Engine,
+    pub drain_timeout_ns: Nanos,
+    /// `TCP_CONGESTION` for accepted connections; `None` leaves the system's choice.
+    pub tcp_congestion: Option<Box<str>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    Auto,
+    IoUring,
+    Epoll,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub level: Level,
+    pub access: bool,
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Combined,
+}
+
+#[derive(Debug, Clone)]
+pub struct Forwarding {
+    /// Peers whose X-Forwarded-* we believe.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Our name in Via; a token.
+    pub via: Box<str>,
+}
+
+impl Forwarding {
+    pub fn trusts(&self, ip: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|cidr| cidr.contains(ip))
+    }
+}
+
+/// An address block. An IPv4-mapped IPv6 address counts as its IPv4 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    pub network: IpAddr,
+    pub prefix: u8,
+}
+
+impl Cidr {
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.network, ip.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(ip)) => {
+                let shift = 32 - u32::from(self.prefix.min(32));
+                (u32::from(network) ^ u32::from(ip)).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(network), IpAddr::V6(ip)) => {
+                let shift = 128 - u32::from(self.prefix.min(128));
+                (u128::from(network) ^ u128::from(ip)).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Route {
+    /// As in the configuration, or `routes[3]`.
+    pub name: Box<str>,
+    pub cluster: ClusterId,
+    /// Largest request body in bytes; `None` is unlimited.
+    pub body_bytes_max: Option<u64>,
+    pub host: HostPolicy,
+    pub timeouts: Timeouts,
+}
+
+/// Which Host a backend sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// What the client sent.
+    Pass,
+    /// The backend's own authority.
+    Backend,
+    /// Always this one.
+    Fixed(Box<str>),
+}
+
+/// Deadlines of one request, after its route is known. A value of 0 is "off" where the key allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Longest silence while the client sends its body.
+    pub client_body_ns: Nanos,
+    /// Longest stall while the client does not take its response.
+    pub client_write_ns: Nanos,
+    pub connect_ns: Nanos,
+    /// From the request sent to the first byte of the response.
+    pub first_byte_ns: Nanos,
+    /// Longest silence of a backend within a response (or while it does not take a request).
+    pub backend_idle_ns: Nanos,
+    /// The whole request; 0 is off.
+    pub request_ns: Nanos,
+    /// Longest silence of both sides of a tunnel.
+    pub tunnel_ns: Nanos,
+}
+
+#[derive(Debug)]
+pub struct Cluster {
+    pub name: Box<str>,
+    /// Its backends, a slice of `Plan::backends`.
+    pub backends: Vec<BackendId>,
+    pub balance: Balance,
+    pub pool: Pool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Idle connections kept per backend and shard.
+    pub idle_max: usize,
+    /// Idle connections kept per backend in the process.
+    pub idle_process_max: usize,
+    /// An idle connection is closed after this time.
+    pub idle_ns: Nanos,
+    /// `TCP_CONGESTION` for connections to backends.
+    pub tcp_congestion: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+pub struct Backend {
+    pub cluster: ClusterId,
+    /// The URL as configured, for logs and metrics.
+    pub url: Box<str>,
+    pub address: Address,
+    /// `host[:port]` as it stands in a Host field (`localhost` for a unix socket).
+    pub authority: Box<str>,
+    pub weight: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A host and port; `resolved` is filled before the shards start (IP literals at once), in order of preference.
+    Tcp { host: Box<str>, port: u16, resolved: Vec<SocketAddr> },
+    Unix(PathBuf),
+}

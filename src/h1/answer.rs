@@ -1,0 +1,1 @@
+//! Responses that we make ourselves.

@@ -1,0 +1,1 @@
+//! Which length rule applies; incremental decoder; encoder.

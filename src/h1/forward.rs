@@ -1,0 +1,1 @@
+//! The head that we send on.

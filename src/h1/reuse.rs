@@ -1,0 +1,1 @@
+//! How each half ended → keep, close, linger.

@@ -1,0 +1,7 @@
+//! Corelane: a thread-per-core HTTP/1.1 reverse proxy on io_uring.
+//!
+//! The modules in reading order. The first three are pure: they name neither clock, socket nor thread.
+
+pub mod h1; // bytes ↔ HTTP/1.1 messages
+pub mod policy; // decisions about a parsed message: route, balance
+pub mod config; // text → File → Plan
