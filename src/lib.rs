@@ -5,3 +5,8 @@
 pub mod h1; // bytes ↔ HTTP/1.1 messages
 pub mod policy; // decisions about a parsed message: route, balance
 pub mod config; // text → File → Plan
+
+// The shell: does I/O, calls the pure part.
+pub mod buf; // the one buffer type
+pub mod io; // the one door to the outside
+pub mod timer; // deadlines

@@ -1,0 +1,346 @@
+//! One client connection, first byte to last.
+//!
+//! Decides: when a request begins, what is refused without a backend, what happens after a response. May not
+//! know: how a backend is spoken to (`attempt.rs`), how bytes are moved (`relay.rs`). Invariant: bytes of the
+//! next request stay in `input`; an idle connection holds no buffer longer than `WARM_NS`.
+//!
+//! States: Idle (no buffer) → Warm (a read is pending) → Head → Decide → Exchange → Finish → Warm, Idle, Linger
+//! or closed.
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use crate::attempt;
+use crate::buf::Buf;
+use crate::config::plan::Nanos;
+use crate::decide::{Decided, Job, Way, decide};
+use crate::h1::head::Scan;
+use crate::h1::reuse::Next;
+use crate::h1::{Method, Version, answer};
+use crate::io::{Io, Peek, Stream};
+use crate::metrics::{Counter, Reason};
+use crate::record::{End, Record};
+use crate::relay::{self, Patience};
+use crate::shard::{BUF_BYTES, Open, Peer, Shard, WARM_MAX};
+use crate::timer::{Elapsed, NEVER, Timer};
+
+/// How long a connection waits for its next request with a buffer in hand. A busy client sends the next one
+/// at once; longer silence is worth a second operation.
+const WARM_NS: Nanos = 1_000_000_000;
+
+/// Longest time and most bytes that a refused client may still send before the connection is closed: closing
+/// with unread bytes would reset the connection and could destroy the response on its way.
+const LINGER_NS: Nanos = 2_000_000_000;
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+const LINGER_READ_BYTES: usize = 4096;
+
+/// Longest stall of a client that does not take its refusal.
+const REFUSAL_WRITE_NS: Nanos = 5_000_000_000;
+
+/// The methods named with a 405.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+
+/// What the connection's task does next.
+enum After {
+    /// Wait without a buffer.
+    Idle,
+    Closed,
+}
+
+/// How the wait for a request ended.
+enum Arrival {
+    Request(Job, Way, Buf),
+    /// Answer without a backend.
+    Refused(Reason, Option<Job>),
+    Idle,
+    Gone,
+}
+
+/// Serves one client connection to its end.
+pub async fn serve<I: Io>(shard: Rc<Shard<I>>, client: I::Stream, peer: Peer, open: Open<I>) {
+    let timer = shard.timers.timer();
+    let limit = request_limit(shard.plan.connection_requests_max, &shard.timers);
+    let mut requests = 0;
+    let mut readable = false;
+    loop {
+        // Boxed, so that a connection without a request costs only this small future.
+        let busy = Busy {
+            shard: &shard,
+            client: &client,
+            peer: &peer,
+            timer: &timer,
+            input: Buf::default(),
+            requests,
+            requests_max: limit,
+            readable,
+        };
+        let (after, served) = Box::pin(busy.run()).await;
+        requests = served;
+        match after {
+            After::Idle => {}
+            After::Closed => break,
+        }
+        let deadline = shard.timers.after(shard.plan.keepalive_ns);
+        let wait = unless_draining(&shard, client.readable());
+        match timer.at(deadline, wait).await {
+            Ok(Some(Ok(()))) => readable = true,
+            Ok(Some(Err(_)) | None) | Err(Elapsed) => break,
+        }
+    }
+    drop(open);
+}
+
+/// The most requests of one connection, ± 10 %, so that connections opened together do not close together.
+fn request_limit(max: u32, timers: &crate::timer::Timers) -> u32 {
+    let spread = max / 5;
+    if spread == 0 {
+        return max;
+    }
+    // The low digits of the time of accepting are random enough for this.
+    max - max / 10 + (timers.now() / 1_000 % u64::from(spread)) as u32
+}
+
+/// The future's result, or `None` as soon as the shard drains.
+async fn unless_draining<I: Io, F: Future>(shard: &Shard<I>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(output) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if shard.is_draining() { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// A connection with a buffer: while requests come one after the other.
+pub struct Busy<'c, I: Io> {
+    pub shard: &'c Rc<Shard<I>>,
+    pub client: &'c I::Stream,
+    pub peer: &'c Peer,
+    pub timer: &'c Timer,
+    /// Bytes of the client: the request's head (until it is finished), its body, the next requests.
+    pub input: Buf,
+    requests: u32,
+    requests_max: u32,
+    /// The first bytes have been announced: read without waiting warm.
+    readable: bool,
+}
+
+impl<I: Io> Busy<'_, I> {
+    async fn run(mut self) -> (After, u32) {
+        self.input = self.shard.buf();
+        let after = loop {
+            let next = match self.arrival().await {
+                Arrival::Request(job, way, head) => self.request(job, way, head).await,
+                Arrival::Refused(reason, job) => self.refused(reason, job).await,
+                Arrival::Idle => break After::Idle,
+                Arrival::Gone => break After::Closed,
+            };
+            match next {
+                Next::KeepAlive => {}
+                Next::Linger => {
+                    self.linger().await;
+                    break After::Closed;
+                }
+                Next::Close => break After::Closed,
+            }
+        };
+        self.shard.give(std::mem::take(&mut self.input));
+        (after, self.requests)
+    }
+
+    /// Reads until a whole head has come and been decided upon.
+    async fn arrival(&mut self) -> Arrival {
+        let mut scan = Scan::new();
+        let mut deadline = NEVER;
+        if std::mem::take(&mut self.readable) {
+            deadline = self.shard.timers.after(self.shard.plan.client_header_ns);
+        }
+        let mut first = true;
+        loop {
+            if !self.input.is_empty() {
+                if deadline == NEVER {
+                    deadline = self.shard.timers.after(self.shard.plan.client_header_ns);
+                }
+                if first || scan.might_be_complete(self.input.pending()) {
+                    first = false;
+                    match self.decide() {
+                        Decided::More => {}
+                        Decided::Forward(job, way, head) => return Arrival::Request(job, way, head),
+                        Decided::Refuse(reason, job) => return Arrival::Refused(reason, job),
+                    }
+                }
+            }
+            let read = if deadline == NEVER {
+                self.warm_read().await
+            } else {
+                self.head_read(deadline).await
+            };
+            if let Some(arrival) = read {
+                return arrival;
+            }
+        }
+    }
+
+    fn decide(&mut self) -> Decided {
+        let last = self.requests + 1 >= self.requests_max || self.shard.is_draining();
+        decide(self.shard, self.peer, self.input.pending(), last)
+    }
+
+    /// Waits for the first bytes of a request. `None`: some came.
+    async fn warm_read(&mut self) -> Option<Arrival> {
+        let shard = self.shard;
+        if shard.warm.get() >= WARM_MAX {
+            return Some(Arrival::Idle);
+        }
+        shard.warm.set(shard.warm.get() + 1);
+        let buf = std::mem::take(&mut self.input);
+        let mut read = pin!(self.client.read_cancelable(buf));
+        let wait_ns = WARM_NS.min(shard.plan.keepalive_ns);
+        let wait = unless_draining(shard, read.as_mut());
+        let (done, otherwise) = match self.timer.at(shard.timers.after(wait_ns), wait).await {
+            Ok(Some(done)) => (done, Arrival::Gone),
+            // The read is ended and awaited: its bytes may have come meanwhile.
+            Ok(None) => {
+                self.client.cancel_read();
+                (read.await, Arrival::Gone)
+            }
+            Err(Elapsed) => {
+                self.client.cancel_read();
+                (read.await, Arrival::Idle)
+            }
+        };
+        shard.warm.set(shard.warm.get() - 1);
+        let (result, buf) = done;
+        self.input = buf;
+        match result {
+            Ok(0) => Some(Arrival::Gone),
+            Ok(n) => {
+                shard.metrics.add(Counter::ClientReceivedBytes, n as u64);
+                None
+            }
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::CANCELED.raw_os_error()) => {
+                Some(otherwise)
+            }
+            Err(_) => Some(Arrival::Gone),
+        }
+    }
+
+    /// Reads more of a head that has begun. `None`: some came.
+    async fn head_read(&mut self, deadline: Nanos) -> Option<Arrival> {
+        // One byte beyond the limit lets the parser see that the head is too long.
+        let most = self.shard.plan.limits.header_bytes + 1;
+        if self.input.len() < most && self.input.spare() == 0 {
+            let more = self.input.len().min(most - self.input.len());
+            self.input.reserve(more);
+        }
+        let buf = std::mem::take(&mut self.input);
+        match self.timer.at(deadline, self.client.read(buf)).await {
+            Err(Elapsed) => Some(Arrival::Refused(Reason::HeaderTimeout, None)),
+            Ok((result, buf)) => {
+                self.input = buf;
+                match result {
+                    Ok(0) | Err(_) => Some(Arrival::Gone),
+                    Ok(n) => {
+                        self.shard.metrics.add(Counter::ClientReceivedBytes, n as u64);
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    async fn request(&mut self, job: Job, way: Way, head: Buf) -> Next {
+        self.requests += 1;
+        let record = Record::start(&self.shard.io);
+        let next = attempt::forward(self, &job, way, head, &record).await;
+        record.finish(self.shard, self.peer, Some(job));
+        if self.input.is_empty() && self.input.capacity() != BUF_BYTES {
+            // A body took it along, or made it large.
+            let buf = std::mem::replace(&mut self.input, self.shard.buf());
+            self.shard.give(buf);
+        }
+        next
+    }
+
+    /// Answers a request that no backend will see.
+    async fn refused(&mut self, reason: Reason, job: Option<Job>) -> Next {
+        self.requests += 1;
+        let record = Record::start(&self.shard.io);
+        let next = self.refuse(reason, job.as_ref(), &record).await;
+        record.finish(self.shard, self.peer, job);
+        next
+    }
+
+    /// Sends a refusal. The connection lives on only if the request has been read to its end.
+    pub async fn refuse(&mut self, reason: Reason, job: Option<&Job>, record: &Record) -> Next {
+        let status = reason.status();
+        record.refused(reason, status);
+        self.shard.metrics.reject(reason);
+        let keep = job.is_some_and(|job| job.keep_alive && job.held.is_some());
+        let mut out = self.shard.buf();
+        answer::refusal(
+            out.append(),
+            status,
+            reason.label(),
+            job.is_some_and(|job| job.json),
+            job.is_some_and(|job| job.method == Method::Head),
+            keep,
+            job.map_or(Version::Http11, |job| job.version),
+            self.shard.clock.borrow_mut().http_date(self.shard.io.unix_ms()),
+            if status == 405 { &[("Allow", ALLOWED)] } else { &[] },
+        );
+        let bytes = out.len();
+        let patience = Patience { read_ns: 0, write_ns: REFUSAL_WRITE_NS, until: NEVER };
+        let timers = &self.shard.timers;
+        let (sent, out) = relay::send(self.client, out, bytes, self.timer, timers, &patience).await;
+        self.shard.give(out);
+        if sent.is_err() {
+            record.end.set(End::ClientGone);
+            return Next::Close;
+        }
+        record.response_bytes.set(bytes as u64);
+        match job {
+            Some(job) if keep => {
+                self.input.consume(job.whole_len());
+                Next::KeepAlive
+            }
+            Some(_) | None => Next::Linger,
+        }
+    }
+
+    /// Reads and forgets what the client still sends, so that it gets to see the response.
+    async fn linger(&mut self) {
+        self.client.shutdown_write();
+        let deadline = self.shard.timers.after(LINGER_NS);
+        let mut left = LINGER_BYTES_MAX;
+        let mut buf = std::mem::take(&mut self.input);
+        buf.clear();
+        buf.reserve(LINGER_READ_BYTES);
+        loop {
+            buf.clear();
+            match self.timer.at(deadline, self.client.read(buf)).await {
+                Ok((Ok(n), back)) if n > 0 && n < left => {
+                    left -= n;
+                    buf = back;
+                }
+                Ok((Ok(_) | Err(_), back)) => {
+                    self.input = back;
+                    return;
+                }
+                Err(Elapsed) => return,
+            }
+        }
+    }
+}
+
+/// Ends when the client has closed; bytes that it sends meanwhile end the watch, not the wait.
+pub async fn client_gone<S: Stream>(client: &S) {
+    if client.readable().await.is_ok() && client.peek() == Peek::Bytes {
+        // Bytes of the next request are in the way of the end behind them.
+        std::future::pending::<()>().await;
+    }
+}

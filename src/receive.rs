@@ -1,0 +1,361 @@
+//! The response's way to the client.
+//!
+//! Decides: what of a backend's bytes is the response, and in which form the client gets it. May not know:
+//! how the request was sent, what happens to the connections afterwards. Invariant: a response that was cut
+//! never looks complete: its last chunk or byte is sent only when it came.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::pin;
+
+use crate::buf::Buf;
+use crate::config::plan::{Nanos, Timeouts};
+use crate::conn::client_gone;
+use crate::decide::Job;
+use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
+use crate::h1::forward::{self, Reply};
+use crate::h1::head::{Slots, parse_response};
+use crate::h1::{Framing, Method, Reject, Version};
+use crate::io::{Io, Race, Stream, race};
+use crate::metrics::Reason;
+use crate::record::Record;
+use crate::relay::{self, Cut, Patience, SPLICE_MIN};
+use crate::shard::Shard;
+use crate::timer::{Elapsed, NEVER, Timer};
+
+/// Interim responses (1xx) before the final one. More is a backend gone wrong.
+const INTERIMS_MAX: u32 = 16;
+
+/// A silence longer than this is worth a look at whether the client is still there.
+const WATCH_NS: Nanos = 100_000_000;
+
+pub struct Receive<'r, I: Io> {
+    pub shard: &'r Shard<I>,
+    pub client: &'r I::Stream,
+    pub backend: &'r I::Stream,
+    pub timer: &'r Timer,
+    pub job: &'r Job,
+    pub record: &'r Record,
+    pub timeouts: &'r Timeouts,
+    pub patience: Patience,
+    /// The request is sent, so the first byte is due.
+    pub sent: &'r Cell<bool>,
+    /// Set when a response has begun.
+    pub answering: &'r Cell<bool>,
+    /// Nobody else reads from the client: its end may be watched for.
+    pub watch: bool,
+}
+
+/// How the response half ended.
+pub enum Received {
+    Complete {
+        client_keep_alive: bool,
+        backend_keep_alive: bool,
+        /// The backend sent more than its response.
+        leftover: bool,
+    },
+    /// 101: both sides speak another protocol now. `inbound` holds its first bytes from the backend.
+    Upgraded { inbound: Buf },
+    /// Not a byte came.
+    Silent(Reason),
+    /// What came is no response; the client has seen nothing of it.
+    Failed(Reason),
+    ClientGone,
+    ClientStalled,
+    /// The backend ended within the response, of which the client has seen a part.
+    Truncated(Reason),
+}
+
+/// What a final head says.
+struct Final {
+    head_len: usize,
+    status: u16,
+    framing: Framing,
+    reply_framing: Framing,
+    client_keep_alive: bool,
+    backend_keep_alive: bool,
+}
+
+enum Digest {
+    More,
+    /// An interim response is rendered; the head was this long.
+    Interim(usize),
+    Final(Final),
+}
+
+impl<I: Io> Receive<'_, I> {
+    pub async fn run(self) -> Received {
+        let mut inbound = self.shard.buf();
+        let mut out = self.shard.buf();
+        let received = match self.head(&mut inbound, &mut out).await {
+            Err(received) => received,
+            Ok(head) if head.status == 101 => {
+                match self.send(&mut out).await {
+                    Err(received) => received,
+                    Ok(()) => Received::Upgraded { inbound: std::mem::take(&mut inbound) },
+                }
+            }
+            Ok(head) => match self.body(&head, &mut inbound, &mut out).await {
+                Err(received) => received,
+                Ok(()) => Received::Complete {
+                    client_keep_alive: head.client_keep_alive,
+                    backend_keep_alive: head.backend_keep_alive,
+                    leftover: !inbound.is_empty(),
+                },
+            },
+        };
+        self.shard.give(inbound);
+        self.shard.give(out);
+        received
+    }
+
+    /// Reads until the final head is complete; it is rendered into `out` and consumed from `inbound`.
+    async fn head(&self, inbound: &mut Buf, out: &mut Buf) -> Result<Final, Received> {
+        let mut interims = 0;
+        let limit = self.shard.plan.limits.header_bytes;
+        loop {
+            if !inbound.is_empty() {
+                match self.digest(inbound.pending(), out) {
+                    Err(reject) => return Err(Received::Failed(Reason::BadResponse(reject))),
+                    Ok(Digest::Interim(head_len)) => {
+                        inbound.consume(head_len);
+                        interims += 1;
+                        if interims > INTERIMS_MAX {
+                            return Err(Received::Failed(Reason::BadResponse(Reject::BadStatus)));
+                        }
+                        self.send(out).await?;
+                        continue;
+                    }
+                    Ok(Digest::Final(head)) => {
+                        inbound.consume(head.head_len);
+                        self.record.status.set(head.status);
+                        self.answering.set(true);
+                        return Ok(head);
+                    }
+                    Ok(Digest::More) => {
+                        if inbound.spare() == 0 {
+                            let more = inbound.len().min(limit + 1 - inbound.len().min(limit));
+                            inbound.reserve(more);
+                        }
+                    }
+                }
+            }
+            self.read_head(inbound).await?;
+        }
+    }
+
+    async fn read_head(&self, inbound: &mut Buf) -> Result<(), Received> {
+        let silent = inbound.is_empty();
+        let (wait_ns, late) = if silent {
+            (self.timeouts.first_byte_ns, Received::Silent(Reason::FirstByteTimeout))
+        } else {
+            (self.timeouts.backend_idle_ns, Received::Failed(Reason::BackendIdleTimeout))
+        };
+        let due = self.shard.timers.after(wait_ns).min(self.patience.until);
+        // While the request is still on its way, `attempt` sets the deadline once it is sent.
+        let deadline = if self.sent.get() { due } else { self.patience.until };
+        match self.read(inbound, deadline).await {
+            Err(Waited::Late) => Err(late),
+            Err(Waited::ClientGone) => Err(Received::ClientGone),
+            Ok(Ok(n)) if n > 0 => {
+                if silent {
+                    self.record.first_byte_ns.set(self.record.since_start(&self.shard.io));
+                }
+                Ok(())
+            }
+            Ok(Ok(_) | Err(_)) if silent => Err(Received::Silent(Reason::BackendClosed)),
+            Ok(Ok(_) | Err(_)) => Err(Received::Failed(Reason::BackendClosed)),
+        }
+    }
+
+    /// Parses what has come of a head and renders it for the client.
+    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reject> {
+        let mut slots = Slots::new();
+        let job = self.job;
+        let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)?;
+        let Some(response) = parsed else { return Ok(Digest::More) };
+        let via = &*self.shard.plan.forwarding.via;
+        if response.status < 200 && response.status != 101 {
+            // RFC 9110 section 15.2: not to a client of HTTP/1.0.
+            if job.version == Version::Http11 {
+                forward::interim(out.append(), &response, via);
+            }
+            return Ok(Digest::Interim(response.head_len));
+        }
+        // A switch that nobody asked for would hand the connection to the backend's protocol.
+        if response.status == 101 && (!job.upgrade || response.upgrade.is_none()) {
+            return Err(Reject::BadStatus);
+        }
+        let keep_alive = job.keep_alive && !self.shard.is_draining();
+        let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
+        let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
+        let mut clock = self.shard.clock.borrow_mut();
+        let reply = Reply {
+            client_version: job.version,
+            keep_alive,
+            framing: reply_framing,
+            head_request: job.method == Method::Head,
+            via,
+            date: clock.http_date(self.shard.io.unix_ms()),
+        };
+        forward::response(out.append(), &response, &reply);
+        Ok(Digest::Final(Final {
+            head_len: response.head_len,
+            status: response.status,
+            framing: response.framing,
+            reply_framing,
+            client_keep_alive: keep_alive,
+            backend_keep_alive: response.keep_alive,
+        }))
+    }
+
+    /// Sends the head in `out` and relays the body behind it.
+    async fn body(&self, head: &Final, inbound: &mut Buf, out: &mut Buf) -> Result<(), Received> {
+        let mut decoder = Decoder::new(head.framing);
+        loop {
+            self.piece(head, &mut decoder, inbound, out).await?;
+            if decoder.is_done() {
+                return Ok(());
+            }
+            // The same framing on both sides: payload may bypass us.
+            if head.framing == head.reply_framing
+                && let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN)
+                && self.splice(&mut decoder, left).await?
+            {
+                continue;
+            }
+            if !self.read_body(&decoder, inbound).await? {
+                if head.reply_framing == Framing::Chunked {
+                    out.append().extend_from_slice(LAST_CHUNK);
+                    self.send(out).await?;
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends what `inbound` has of the body, behind what is already in `out`.
+    async fn piece(
+        &self,
+        head: &Final,
+        decoder: &mut Decoder,
+        inbound: &mut Buf,
+        out: &mut Buf,
+    ) -> Result<(), Received> {
+        if inbound.is_empty() {
+            return self.send(out).await;
+        }
+        let refused = |reject| Received::Truncated(Reason::BadResponse(reject));
+        let mut checked = decoder.clone();
+        let step = checked.step(inbound.pending(), Sink::Check).map_err(refused)?;
+        let same = head.framing == head.reply_framing;
+        if same && (step.verbatim || head.framing != Framing::Chunked) {
+            *decoder = checked;
+            if out.is_empty() {
+                let sent = self.send_from(inbound, step.consumed).await;
+                return sent;
+            }
+            out.append().extend_from_slice(&inbound.pending()[..step.consumed]);
+        } else {
+            let sink = match head.reply_framing {
+                Framing::Chunked => Sink::Chunked(out.append()),
+                Framing::UntilClose | Framing::Length(_) | Framing::None => Sink::Payload(out.append()),
+            };
+            decoder.step(inbound.pending(), sink).map_err(refused)?;
+        }
+        inbound.consume(step.consumed);
+        self.send(out).await
+    }
+
+    async fn splice(&self, decoder: &mut Decoder, left: u64) -> Result<bool, Received> {
+        let shard = self.shard;
+        let (moved, ended) = relay::splice(
+            self.backend,
+            self.client,
+            left,
+            &shard.pipes,
+            self.timer,
+            &shard.timers,
+            &self.patience,
+        )
+        .await;
+        decoder.skip(moved);
+        self.record.sent(moved);
+        match ended {
+            Ok(()) => Ok(true),
+            Err(Cut::Unable) => Ok(false),
+            Err(Cut::From) => Err(Received::Truncated(Reason::BackendClosed)),
+            Err(Cut::FromStalled) => Err(Received::Truncated(Reason::BackendIdleTimeout)),
+            Err(Cut::To) => Err(Received::ClientGone),
+            Err(Cut::ToStalled) => Err(Received::ClientStalled),
+        }
+    }
+
+    /// Reads more of the body. `false`: it has ended with the connection, as it may.
+    async fn read_body(&self, decoder: &Decoder, inbound: &mut Buf) -> Result<bool, Received> {
+        if self.record.response_bytes.get() >= crate::shard::LARGE_BYTES as u64
+            && inbound.is_empty()
+            && inbound.capacity() < crate::shard::LARGE_BYTES
+        {
+            self.shard.give(std::mem::replace(inbound, self.shard.large_buf()));
+        }
+        inbound.reserve(1);
+        let deadline = self.shard.timers.after(self.patience.read_ns).min(self.patience.until);
+        match self.read(inbound, deadline).await {
+            Err(Waited::Late) => Err(Received::Truncated(Reason::BackendIdleTimeout)),
+            Err(Waited::ClientGone) => Err(Received::ClientGone),
+            Ok(Ok(n)) if n > 0 => Ok(true),
+            Ok(Ok(_)) if decoder.eof() => Ok(false),
+            Ok(Ok(_) | Err(_)) => Err(Received::Truncated(Reason::BackendClosed)),
+        }
+    }
+
+    /// One read from the backend. After some silence the client is watched too.
+    async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
+        let buf = std::mem::take(inbound);
+        let mut read = pin!(self.backend.read(buf));
+        let glance = if self.watch { self.shard.timers.after(WATCH_NS) } else { NEVER };
+        let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
+            Ok(done) => done,
+            Err(Elapsed) if glance > deadline || !self.watch => return Err(Waited::Late),
+            // Boxed: rare, and it would make every waiting request larger.
+            Err(Elapsed) => {
+                let either = Box::pin(race(read, client_gone(self.client)));
+                match self.timer.at(deadline, either).await {
+                    Ok(Race::First(done)) => done,
+                    Ok(Race::Second(())) => return Err(Waited::ClientGone),
+                    Err(Elapsed) => return Err(Waited::Late),
+                }
+            }
+        };
+        *inbound = buf;
+        Ok(result)
+    }
+
+    async fn send(&self, out: &mut Buf) -> Result<(), Received> {
+        let bytes = out.len();
+        self.send_from(out, bytes).await
+    }
+
+    async fn send_from(&self, from: &mut Buf, bytes: usize) -> Result<(), Received> {
+        let buf = std::mem::take(from);
+        let timers = &self.shard.timers;
+        let (sent, back) =
+            relay::send(self.client, buf, bytes, self.timer, timers, &self.patience).await;
+        *from = back;
+        match sent {
+            Ok(()) => {
+                self.record.sent(bytes as u64);
+                Ok(())
+            }
+            Err(Cut::ToStalled) => Err(Received::ClientStalled),
+            Err(Cut::To | Cut::From | Cut::FromStalled | Cut::Unable) => Err(Received::ClientGone),
+        }
+    }
+}
+
+/// Why a wait for the backend ended without it.
+enum Waited {
+    Late,
+    ClientGone,
+}

@@ -1,0 +1,256 @@
+//! Everything that one core owns.
+//!
+//! Decides: whether a connection is taken, when buffers and idle connections are given up, when the shard is
+//! done. May not know: HTTP. Invariant: no borrow of a cell outlives an await; nothing here is seen by another
+//! core except through `shared` and `metrics`.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::buf::{Buf, Free};
+use crate::config::plan::{Nanos, Plan};
+use crate::io::Io;
+use crate::log::{Clock, LogQueue};
+use crate::metrics::{Counter, Gauge, ShardMetrics};
+use crate::policy::balance::Cursor;
+use crate::policy::{BackendId, ClusterId};
+use crate::pool::Pool;
+use crate::relay::Pipes;
+use crate::shared::{Shared, Stop};
+use crate::timer::{TICK_NS, Timers};
+
+/// A read buffer: a head of usual size, or a piece of a body. Longer heads grow their buffer up to the limit.
+pub const BUF_BYTES: usize = 16 * 1024;
+
+/// A buffer for long bodies that cannot be spliced.
+pub const LARGE_BYTES: usize = 128 * 1024;
+
+/// Free buffers kept per shard: 256 × 16 KiB = 4 MiB, and 8 × 128 KiB.
+const BUFS_MAX: usize = 256;
+const LARGE_MAX: usize = 8;
+
+/// Idle connections per shard that may wait with a buffer in hand; more wait without one, which costs an
+/// operation per request but no memory.
+pub const WARM_MAX: u32 = 256;
+
+/// A batch of access lines is handed to the writer at this size, or at the next tick.
+const LOG_BATCH_BYTES: usize = 32 * 1024;
+
+/// Ticks between two sweeps of the pool: one second.
+const SWEEP_TICKS: u64 = 1_000_000_000 / TICK_NS;
+
+pub struct Shard<I: Io> {
+    pub number: usize,
+    pub io: I,
+    pub shared: Arc<Shared>,
+    pub plan: Arc<Plan>,
+    pub metrics: Arc<ShardMetrics>,
+    pub timers: Rc<Timers>,
+    pub pool: RefCell<Pool<I::Stream>>,
+    pub pipes: RefCell<Pipes>,
+    /// Indexed by `ClusterId`.
+    cursors: Vec<Cell<Cursor>>,
+    bufs: RefCell<Free>,
+    large: RefCell<Free>,
+    /// Idle connections that wait with a buffer; at most `WARM_MAX`.
+    pub warm: Cell<u32>,
+    connections: Cell<u32>,
+    draining: Cell<bool>,
+    log: Option<LogQueue>,
+    log_batch: RefCell<LogBatch>,
+    /// Idle connections per backend that this shard may keep.
+    idle_max: Vec<usize>,
+    pub clock: RefCell<Clock>,
+}
+
+#[derive(Default)]
+struct LogBatch {
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+/// Who is at the other end of a client connection, fixed when it is accepted.
+#[derive(Debug)]
+pub struct Peer {
+    pub ip: IpAddr,
+    pub ip_text: Box<str>,
+    /// The port that the client connected to, for X-Forwarded-Port.
+    pub port_text: Rc<str>,
+    /// The peer is one of `trusted_proxies`.
+    pub trusted: bool,
+}
+
+impl<I: Io> Shard<I> {
+    pub fn new(
+        number: usize,
+        io: I,
+        shared: Arc<Shared>,
+        metrics: Arc<ShardMetrics>,
+        log: Option<LogQueue>,
+    ) -> Rc<Self> {
+        let plan = Arc::clone(&shared.plan);
+        let cursors =
+            plan.clusters.iter().map(|c| Cell::new(c.balance.start(number, shared.shards))).collect();
+        let idle_max = plan
+            .backends
+            .iter()
+            .map(|backend| {
+                let pool = &plan.clusters[backend.cluster.0 as usize].pool;
+                pool.idle_max.min(pool.idle_process_max.div_ceil(shared.shards))
+            })
+            .collect();
+        Rc::new(Shard {
+            number,
+            timers: Timers::new(io.now()),
+            pool: RefCell::new(Pool::new(plan.backends.len())),
+            pipes: RefCell::default(),
+            cursors,
+            bufs: RefCell::new(Free::new(BUF_BYTES, BUFS_MAX)),
+            large: RefCell::new(Free::new(LARGE_BYTES, LARGE_MAX)),
+            warm: Cell::new(0),
+            connections: Cell::new(0),
+            draining: Cell::new(false),
+            log,
+            log_batch: RefCell::default(),
+            idle_max,
+            clock: RefCell::default(),
+            plan,
+            io,
+            shared,
+            metrics,
+        })
+    }
+
+    pub fn buf(&self) -> Buf {
+        self.bufs.borrow_mut().take()
+    }
+
+    /// Takes back a buffer of either size.
+    pub fn give(&self, buf: Buf) {
+        let list = if buf.capacity() < LARGE_BYTES { &self.bufs } else { &self.large };
+        list.borrow_mut().put(buf);
+    }
+
+    pub fn large_buf(&self) -> Buf {
+        self.large.borrow_mut().take()
+    }
+
+    /// The next backend of a cluster; `not` has just failed this request.
+    pub fn pick(&self, cluster: ClusterId, not: Option<BackendId>) -> Option<BackendId> {
+        let cell = &self.cursors[cluster.0 as usize];
+        let mut cursor = cell.get();
+        let balance = &self.plan.clusters[cluster.0 as usize].balance;
+        let picked = balance.pick(&mut cursor, |id| Some(id) != not);
+        cell.set(cursor);
+        picked
+    }
+
+    /// Keeps a backend connection for the next request, or lets it go.
+    pub fn keep(&self, backend: BackendId, stream: I::Stream) {
+        let most = self.idle_max[backend.0 as usize];
+        let kept = self.pool.borrow_mut().put(backend, stream, self.timers.now(), most);
+        match kept {
+            Ok(()) => self.metrics.gauge_add(Gauge::PoolIdleConnections, 1),
+            Err(stream) => drop(stream),
+        }
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    pub fn is_logging(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Takes one more client connection, unless the process has its maximum.
+    pub fn open_connection(self: &Rc<Self>) -> Option<Open<I>> {
+        if !self.shared.connection_opened() {
+            return None;
+        }
+        self.connections.set(self.connections.get() + 1);
+        self.metrics.add(Counter::ClientConnections, 1);
+        self.metrics.gauge_add(Gauge::ClientConnections, 1);
+        Some(Open { shard: Rc::clone(self) })
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.get()
+    }
+
+    /// Queues one access line; never waits.
+    pub fn log_line(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut batch = self.log_batch.borrow_mut();
+        write(&mut batch.bytes);
+        batch.lines += 1;
+        if batch.bytes.len() >= LOG_BATCH_BYTES {
+            self.flush_log(&mut batch);
+        }
+    }
+
+    fn flush_log(&self, batch: &mut LogBatch) {
+        let Some(log) = &self.log else { return };
+        if batch.lines == 0 {
+            return;
+        }
+        let lines = std::mem::take(&mut batch.lines);
+        let bytes = std::mem::replace(&mut batch.bytes, log.recycled());
+        if let Err(mut bytes) = log.send(bytes) {
+            self.metrics.add(Counter::LogDropped, lines);
+            bytes.clear();
+            batch.bytes = bytes;
+        }
+    }
+
+    /// The shard's heartbeat: timers, log, pool, the process's stop word. Ends when the shard has drained or
+    /// must stop now.
+    pub async fn tick(self: Rc<Self>) -> Stop {
+        let mut ticks: u64 = 0;
+        loop {
+            self.io.sleep(TICK_NS).await;
+            ticks += 1;
+            self.timers.advance(self.io.now());
+            self.flush_log(&mut self.log_batch.borrow_mut());
+            if ticks.is_multiple_of(SWEEP_TICKS) {
+                self.sweep();
+            }
+            match self.shared.stop() {
+                Stop::No => {}
+                Stop::Drain if self.connections.get() == 0 && self.draining.get() => break,
+                Stop::Drain => {
+                    if !self.draining.replace(true) {
+                        self.timers.wake_all();
+                    }
+                }
+                Stop::Now => break,
+            }
+        }
+        self.flush_log(&mut self.log_batch.borrow_mut());
+        self.shared.stop()
+    }
+
+    fn sweep(&self) {
+        let plan = &self.plan;
+        let idle_ns = |id: BackendId| -> Nanos {
+            plan.clusters[plan.backends[id.0 as usize].cluster.0 as usize].pool.idle_ns
+        };
+        let expired = self.pool.borrow_mut().expire(self.timers.now(), idle_ns);
+        self.metrics.gauge_sub(Gauge::PoolIdleConnections, expired.len() as u64);
+    }
+}
+
+/// One counted client connection.
+pub struct Open<I: Io> {
+    shard: Rc<Shard<I>>,
+}
+
+impl<I: Io> Drop for Open<I> {
+    fn drop(&mut self) {
+        let shard = &self.shard;
+        shard.connections.set(shard.connections.get() - 1);
+        shard.shared.connection_closed();
+        shard.metrics.gauge_sub(Gauge::ClientConnections, 1);
+    }
+}

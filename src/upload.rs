@@ -1,0 +1,174 @@
+//! The request's way to the backend, while its body is still arriving.
+//!
+//! Decides: what of the input belongs to the body, and when it is too long. May not know: responses.
+//! Invariant: not a byte behind the body leaves `input`.
+
+use crate::buf::Buf;
+use crate::decide::Job;
+use crate::h1::Framing;
+use crate::h1::body::{Decoder, Sink};
+use crate::io::{Io, Stream};
+use crate::metrics::{Counter, Reason};
+use crate::record::Record;
+use crate::relay::{self, Cut, Patience, SPLICE_MIN};
+use crate::shard::{LARGE_BYTES, Shard};
+use crate::timer::{Elapsed, Timer};
+
+pub struct Upload<'u, I: Io> {
+    pub shard: &'u Shard<I>,
+    pub client: &'u I::Stream,
+    pub backend: &'u I::Stream,
+    pub timer: &'u Timer,
+    pub patience: Patience,
+    pub record: &'u Record,
+    pub body_bytes_max: u64,
+}
+
+/// How the request half ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uploaded {
+    Complete,
+    /// The backend takes no more; it may have said why.
+    BackendCut,
+    /// The client's fault: a malformed, overlong or stalled body, or it has gone.
+    Client(Reason),
+}
+
+impl<I: Io> Upload<'_, I> {
+    /// Sends the head and then the body as it arrives.
+    pub async fn run(self, input: &mut Buf, head: Buf, job: &Job) -> Uploaded {
+        input.consume(job.head_len);
+        let mut decoder = Decoder::new(job.framing);
+        let mut out = head;
+        let uploaded = self.pump(input, &mut out, &mut decoder, job.framing).await;
+        self.shard.give(out);
+        match uploaded {
+            Ok(()) => Uploaded::Complete,
+            Err(uploaded) => uploaded,
+        }
+    }
+
+    /// `out` goes first, with the first piece of the body behind it.
+    async fn pump(
+        &self,
+        input: &mut Buf,
+        out: &mut Buf,
+        decoder: &mut Decoder,
+        framing: Framing,
+    ) -> Result<(), Uploaded> {
+        loop {
+            self.forward(input, out, decoder, framing).await?;
+            if decoder.is_done() {
+                return Ok(());
+            }
+            if let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN)
+                && self.splice(decoder, left).await?
+            {
+                continue;
+            }
+            self.read(input).await?;
+        }
+    }
+
+    /// Sends what `input` has of the body.
+    async fn forward(
+        &self,
+        input: &mut Buf,
+        out: &mut Buf,
+        decoder: &mut Decoder,
+        framing: Framing,
+    ) -> Result<(), Uploaded> {
+        if input.is_empty() {
+            return self.send(out).await;
+        }
+        let refused = |reject| Uploaded::Client(Reason::Protocol(reject));
+        let mut checked = decoder.clone();
+        let step = checked.step(input.pending(), Sink::Check).map_err(refused)?;
+        self.count(step.payload as u64)?;
+        let raw = step.verbatim || framing != Framing::Chunked;
+        if raw && out.is_empty() {
+            *decoder = checked;
+            let buf = std::mem::take(input);
+            let (sent, back) =
+                relay::send(self.backend, buf, step.consumed, self.timer, &self.shard.timers, &self.patience).await;
+            *input = back;
+            return sent.map_err(|_| Uploaded::BackendCut);
+        }
+        if raw {
+            *decoder = checked;
+            out.append().extend_from_slice(&input.pending()[..step.consumed]);
+        } else {
+            decoder.step(input.pending(), Sink::Chunked(out.append())).map_err(refused)?;
+        }
+        input.consume(step.consumed);
+        self.send(out).await
+    }
+
+    async fn send(&self, out: &mut Buf) -> Result<(), Uploaded> {
+        let bytes = out.len();
+        let buf = std::mem::take(out);
+        let (sent, back) =
+            relay::send(self.backend, buf, bytes, self.timer, &self.shard.timers, &self.patience).await;
+        *out = back;
+        sent.map_err(|_| Uploaded::BackendCut)
+    }
+
+    /// Moves `left` bytes in the kernel. `false`: that is not possible here.
+    async fn splice(&self, decoder: &mut Decoder, left: u64) -> Result<bool, Uploaded> {
+        self.count(left)?;
+        let shard = self.shard;
+        let (moved, ended) = relay::splice(
+            self.client,
+            self.backend,
+            left,
+            &shard.pipes,
+            self.timer,
+            &shard.timers,
+            &self.patience,
+        )
+        .await;
+        shard.metrics.add(Counter::ClientReceivedBytes, moved);
+        decoder.skip(moved);
+        self.record.request_bytes.set(self.record.request_bytes.get() - (left - moved));
+        match ended {
+            Ok(()) => Ok(true),
+            Err(Cut::Unable) => Ok(false),
+            Err(Cut::From) => Err(Uploaded::Client(Reason::ClientAbort)),
+            Err(Cut::FromStalled) => Err(Uploaded::Client(Reason::BodyTimeout)),
+            Err(Cut::To | Cut::ToStalled) => Err(Uploaded::BackendCut),
+        }
+    }
+
+    async fn read(&self, input: &mut Buf) -> Result<(), Uploaded> {
+        // A body that fills its buffer gets a large one; the small one had nothing left in it.
+        let full = input.is_empty() && input.capacity() < LARGE_BYTES && self.record.request_bytes.get() > 0;
+        if input.capacity() == 0 || full {
+            self.shard.give(std::mem::replace(input, self.shard.large_buf()));
+        }
+        input.reserve(1);
+        let buf = std::mem::take(input);
+        let deadline = self.shard.timers.after(self.patience.read_ns).min(self.patience.until);
+        match self.timer.at(deadline, self.client.read(buf)).await {
+            Err(Elapsed) => Err(Uploaded::Client(Reason::BodyTimeout)),
+            Ok((result, back)) => {
+                *input = back;
+                match result {
+                    Ok(0) | Err(_) => Err(Uploaded::Client(Reason::ClientAbort)),
+                    Ok(n) => {
+                        self.shard.metrics.add(Counter::ClientReceivedBytes, n as u64);
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&self, payload: u64) -> Result<(), Uploaded> {
+        let total = self.record.request_bytes.get().saturating_add(payload);
+        if total > self.body_bytes_max {
+            return Err(Uploaded::Client(Reason::BodyTooLarge));
+        }
+        self.record.request_bytes.set(total);
+        Ok(())
+    }
+}
