@@ -6,3 +6,4 @@ pub mod h1; // bytes ↔ HTTP/1.1 messages
 pub mod policy; // decisions about a parsed message: route, balance
 pub mod config; // text → File → Plan
 pub mod metrics; // every metric, in one list
+pub mod log; // the access log and the messages of the process
