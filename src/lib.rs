@@ -7,3 +7,4 @@ pub mod policy; // decisions about a parsed message: route, balance
 pub mod config; // text → File → Plan
 pub mod metrics; // every metric, in one list
 pub mod log; // the access log and the messages of the process
+pub mod admin; // health, readiness and metrics, on a thread of their own
