@@ -8,5 +8,25 @@ pub mod config; // text → File → Plan
 
 // The shell: does I/O, calls the pure part.
 pub mod buf; // the one buffer type
-pub mod io; // the one door to the outside
-pub mod timer; // deadlines
+pub mod io; // the one door to the outside: clock, connections, tasks
+pub mod timer; // deadlines of a shard
+pub mod shared; // what more than one core can see
+pub mod shard; // what one core owns
+pub mod conn; // one client connection, first byte to last
+pub mod decide; // from a head to what is done with it
+pub mod attempt; // one request at its backend
+pub mod connect; // a new connection to a backend
+pub mod upload; // the request's way to the backend
+pub mod receive; // the response's way to the client
+pub mod relay; // moving body bytes: copy or splice
+pub mod tunnel; // two directions of bytes after an upgrade
+pub mod pool; // idle backend connections of a shard
+pub mod record; // what is known about a request when it is over
+pub mod metrics; // every metric, in one list
+pub mod log; // the access log and the messages of the process
+pub mod admin; // health, readiness and metrics, on a thread of their own
+pub mod server; // the process: start, signals, drain
+pub mod listen; // listening sockets and accepting
+pub mod engine; // io_uring or epoll
+pub mod machine; // CPUs and file descriptors
+pub mod panics; // a panic ends one connection

@@ -1,0 +1,557 @@
+//! Counters of all shards → Prometheus text format 0.0.4.
+//!
+//! Decides: order and labels of the output. Called by the admin thread. The crate `prometheus` encodes (escaping,
+//! cumulative buckets); of it we use only the encoder and its data types. Its own counters are atomic
+//! read-modify-writes, and `prometheus-client` speaks OpenMetrics only.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus::TextEncoder;
+use prometheus::proto;
+use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
+
+use super::process::Process;
+use super::{BOUNDS_NS, BackendMetrics, Class, Counter, Described, Gauge, Reason, ShardMetrics};
+
+/// The media type of what [`render`] writes.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What does not change while the process runs.
+#[derive(Debug, Default)]
+pub struct Info {
+    pub version: &'static str,
+    pub commit: &'static str,
+    /// `io_uring` or `epoll`.
+    pub engine: String,
+    /// The ring's set-up flags.
+    pub flags: String,
+    /// When the process started, in milliseconds since 1970.
+    pub start_unix_ms: u64,
+    /// Indexed by `BackendId`.
+    pub backends: Vec<BackendInfo>,
+    /// From `LogQueue::write_errors`.
+    pub log_write_errors: Arc<AtomicU64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct BackendInfo {
+    pub cluster: String,
+    /// Its URL as configured.
+    pub backend: String,
+}
+
+/// Appends all metrics to `out`.
+pub fn render(out: &mut String, shards: &[Arc<ShardMetrics>], info: &Info) {
+    let mut families = Vec::with_capacity(40);
+    plain(
+        &mut families,
+        MetricType::COUNTER,
+        Counter::ALL.iter().map(|counter| {
+            (
+                counter.described(),
+                shards.iter().map(|shard| shard.counter(*counter)).sum(),
+            )
+        }),
+    );
+    plain(
+        &mut families,
+        MetricType::GAUGE,
+        Gauge::ALL.iter().map(|gauge| {
+            (
+                gauge.described(),
+                shards.iter().map(|shard| shard.gauge(*gauge)).sum(),
+            )
+        }),
+    );
+    families.push(durations(shards));
+    families.push(rejected(shards));
+    per_backend(&mut families, shards, &info.backends);
+    per_process(&mut families, shards, info, Process::read());
+    // Clusters may be without backends, and a family without samples is an error to the encoder.
+    families.retain(|family| !family.get_metric().is_empty());
+    TextEncoder::new()
+        .encode_utf8(&families, out)
+        .expect("families have names and samples, and a String takes all");
+}
+
+/// Neighbours of one name become one family.
+fn plain(
+    families: &mut Vec<MetricFamily>,
+    kind: MetricType,
+    metrics: impl Iterator<Item = (Described, u64)>,
+) {
+    for (described, value) in metrics {
+        let sample = sample(kind, described.label.as_slice(), value as f64);
+        match families.last_mut() {
+            Some(last) if last.name() == described.name => last.mut_metric().push(sample),
+            Some(_) | None => {
+                families.push(family(described.name, described.help, kind, vec![sample]));
+            }
+        }
+    }
+}
+
+fn durations(shards: &[Arc<ShardMetrics>]) -> MetricFamily {
+    let count_in = |bucket: usize| -> u64 {
+        shards
+            .iter()
+            .map(|shard| shard.duration_buckets[bucket].load(Ordering::Relaxed))
+            .sum()
+    };
+    let mut cumulative = 0;
+    let mut buckets = Vec::with_capacity(BOUNDS_NS.len());
+    for (index, bound_ns) in BOUNDS_NS.iter().enumerate() {
+        cumulative += count_in(index);
+        let mut bucket = proto::Bucket::default();
+        bucket.set_upper_bound(seconds(*bound_ns));
+        bucket.set_cumulative_count(cumulative);
+        buckets.push(bucket);
+    }
+    // The count is summed from the buckets, not kept apart: while shards go on counting, the two would differ.
+    cumulative += count_in(BOUNDS_NS.len());
+    let sum_ns: u64 = shards
+        .iter()
+        .map(|shard| shard.duration_sum_ns.load(Ordering::Relaxed))
+        .sum();
+    let mut histogram = proto::Histogram::default();
+    histogram.set_bucket(buckets);
+    histogram.set_sample_count(cumulative);
+    histogram.set_sample_sum(seconds(sum_ns));
+    let mut metric = Metric::default();
+    metric.set_histogram(histogram);
+    family(
+        "corelane_request_duration_seconds",
+        "From the first byte of a request to the last byte of its response.",
+        MetricType::HISTOGRAM,
+        vec![metric],
+    )
+}
+
+fn rejected(shards: &[Arc<ShardMetrics>]) -> MetricFamily {
+    let samples = Reason::all().map(|reason| {
+        let count: u64 = shards
+            .iter()
+            .map(|shard| shard.reasons[reason.index()].load(Ordering::Relaxed))
+            .sum();
+        sample(
+            MetricType::COUNTER,
+            &[("reason", reason.label())],
+            count as f64,
+        )
+    });
+    family(
+        "corelane_rejected_total",
+        "Requests and connections that ended otherwise than by a backend's complete response, by reason.",
+        MetricType::COUNTER,
+        samples.collect(),
+    )
+}
+
+fn per_backend(
+    families: &mut Vec<MetricFamily>,
+    shards: &[Arc<ShardMetrics>],
+    backends: &[BackendInfo],
+) {
+    let sum = |id: usize, cell: &dyn Fn(&BackendMetrics) -> u64| -> f64 {
+        shards
+            .iter()
+            .filter_map(|shard| shard.backends.get(id))
+            .map(cell)
+            .sum::<u64>() as f64
+    };
+    let mut requests = Vec::new();
+    for (id, info) in backends.iter().enumerate() {
+        let mut push = |code, value| {
+            let labels = [
+                ("cluster", info.cluster.as_str()),
+                ("backend", info.backend.as_str()),
+                ("code", code),
+            ];
+            requests.push(sample(MetricType::COUNTER, &labels, value));
+        };
+        for (class, code) in Class::LABELS.iter().enumerate() {
+            push(
+                code,
+                sum(id, &|backend| {
+                    backend.answered[class].load(Ordering::Relaxed)
+                }),
+            );
+        }
+        push(
+            "error",
+            sum(id, &|backend| backend.failed.load(Ordering::Relaxed)),
+        );
+    }
+    families.push(family(
+        "corelane_backend_requests_total",
+        "Attempts at a backend, by class of its status; error: it gave no response.",
+        MetricType::COUNTER,
+        requests,
+    ));
+    let mut one_each = |name, help, kind, cell: &dyn Fn(&BackendMetrics) -> u64| {
+        let samples = backends.iter().enumerate().map(|(id, info)| {
+            let labels = [
+                ("cluster", info.cluster.as_str()),
+                ("backend", info.backend.as_str()),
+            ];
+            sample(kind, &labels, sum(id, cell))
+        });
+        families.push(family(name, help, kind, samples.collect()));
+    };
+    one_each(
+        "corelane_backend_inflight",
+        "Requests at a backend now.",
+        MetricType::GAUGE,
+        &|backend| backend.inflight.load(Ordering::Relaxed),
+    );
+    one_each(
+        "corelane_backend_connections_opened_total",
+        "Connections opened to a backend.",
+        MetricType::COUNTER,
+        &|backend| backend.opened.load(Ordering::Relaxed),
+    );
+    one_each(
+        "corelane_backend_connections_reused_total",
+        "Requests sent on a backend connection that was open already.",
+        MetricType::COUNTER,
+        &|backend| backend.reused.load(Ordering::Relaxed),
+    );
+}
+
+fn per_process(
+    families: &mut Vec<MetricFamily>,
+    shards: &[Arc<ShardMetrics>],
+    info: &Info,
+    process: Process,
+) {
+    let by_shard = shards.iter().enumerate().map(|(number, shard)| {
+        sample(
+            MetricType::COUNTER,
+            &[("shard", &number.to_string())],
+            shard.requests() as f64,
+        )
+    });
+    families.push(family(
+        "corelane_shard_requests_total",
+        "Requests answered, by shard.",
+        MetricType::COUNTER,
+        by_shard.collect(),
+    ));
+    let mut one = |name, help, kind, labels: &[(&str, &str)], value: Option<f64>| {
+        let samples = value.map(|value| sample(kind, labels, value));
+        families.push(family(name, help, kind, samples.into_iter().collect()));
+    };
+    let (counter, gauge) = (MetricType::COUNTER, MetricType::GAUGE);
+    let write_errors = info.log_write_errors.load(Ordering::Relaxed) as f64;
+    let build = [("version", info.version), ("commit", info.commit)];
+    let engine = [
+        ("engine", info.engine.as_str()),
+        ("flags", info.flags.as_str()),
+    ];
+    let start_seconds = info.start_unix_ms as f64 / 1e3;
+    one(
+        "corelane_log_write_errors_total",
+        "Access log writes that failed.",
+        counter,
+        &[],
+        Some(write_errors),
+    );
+    one(
+        "corelane_build_info",
+        "Version and commit of this process.",
+        gauge,
+        &build,
+        Some(1.0),
+    );
+    one(
+        "corelane_engine_info",
+        "The I/O engine that the shards run on.",
+        gauge,
+        &engine,
+        Some(1.0),
+    );
+    one(
+        "process_cpu_seconds_total",
+        "User and system time.",
+        counter,
+        &[],
+        process.cpu_seconds,
+    );
+    one(
+        "process_start_time_seconds",
+        "Start time since 1970.",
+        gauge,
+        &[],
+        Some(start_seconds),
+    );
+    let resident = process.resident_bytes.map(|bytes| bytes as f64);
+    one(
+        "process_resident_memory_bytes",
+        "Resident memory.",
+        gauge,
+        &[],
+        resident,
+    );
+    let descriptors = process.open_descriptors.map(|count| count as f64);
+    one(
+        "process_open_fds",
+        "Open file descriptors.",
+        gauge,
+        &[],
+        descriptors,
+    );
+}
+
+fn family(name: &str, help: &str, kind: MetricType, samples: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(samples);
+    family
+}
+
+/// A sample of a counter or, for any other kind, of a gauge.
+fn sample(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
+    let pairs = labels.iter().map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    });
+    let mut metric = Metric::default();
+    metric.set_label(pairs.collect());
+    if kind == MetricType::COUNTER {
+        let mut counter = proto::Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::h1::Reject;
+    use crate::policy::BackendId;
+
+    /// A strict reader of the format: every sample follows the HELP and TYPE of its family, no family comes
+    /// twice, no sample comes twice, every name and value is well formed.
+    fn parse(text: &str) -> BTreeMap<String, f64> {
+        let mut samples = BTreeMap::new();
+        let mut families = BTreeSet::new();
+        let (mut current, mut kind) = (String::new(), "");
+        assert!(text.ends_with('\n'));
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').unwrap();
+                assert!(families.insert(name.to_owned()), "{name} comes twice");
+                assert!(!help.is_empty());
+                current = name.to_owned();
+            } else if let Some(kind_line) = line.strip_prefix("# TYPE ") {
+                let (name, word) = kind_line.split_once(' ').unwrap();
+                assert_eq!(name, current);
+                kind = word;
+                assert!(["counter", "gauge", "histogram"].contains(&kind));
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
+            } else {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let name = series.split('{').next().unwrap();
+                let suffix = name.strip_prefix(&current).unwrap();
+                let suffixes: &[&str] = if kind == "histogram" {
+                    &["_bucket", "_sum", "_count"]
+                } else {
+                    &[""]
+                };
+                assert!(suffixes.contains(&suffix), "{line}");
+                assert!(
+                    name.bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                    "{line}"
+                );
+                let value: f64 = value.parse().unwrap();
+                assert!(value >= 0.0);
+                assert!(
+                    samples.insert(series.to_owned(), value).is_none(),
+                    "{series} comes twice"
+                );
+            }
+        }
+        samples
+    }
+
+    fn rendered(shards: &[Arc<ShardMetrics>], info: &Info) -> BTreeMap<String, f64> {
+        let mut text = String::new();
+        render(&mut text, shards, info);
+        parse(&text)
+    }
+
+    fn backend(cluster: &str, backend: &str) -> BackendInfo {
+        BackendInfo {
+            cluster: cluster.to_owned(),
+            backend: backend.to_owned(),
+        }
+    }
+
+    #[test]
+    fn shards_are_summed_under_the_documented_names() {
+        let shards = [
+            Arc::new(ShardMetrics::new(1)),
+            Arc::new(ShardMetrics::new(1)),
+        ];
+        for (shard, count) in shards.iter().zip([1, 10]) {
+            shard.add(Counter::of_status(200), count);
+            shard.add(Counter::ClientReceivedBytes, 1000 * count);
+            shard.add(Counter::RetriesStale, count);
+            shard.gauge_add(Gauge::ClientConnections, count);
+            shard.observe(300_000 * count);
+            shard.reject(Reason::Protocol(Reject::BareLf));
+            shard.reject(Reason::BadResponse(Reject::BareLf));
+            let backend = shard.backend(BackendId(0));
+            backend.answered(404);
+            backend.failed();
+            backend.connection_opened();
+            backend.connection_reused();
+            backend.inflight_add();
+            backend.inflight_add();
+            backend.inflight_sub();
+        }
+        let info = Info {
+            version: "1.2.3",
+            commit: "abc",
+            engine: "io_uring".to_owned(),
+            flags: "a,b".to_owned(),
+            start_unix_ms: 1_700_000_000_500,
+            backends: vec![backend("default", "http://127.0.0.1:1")],
+            log_write_errors: Arc::new(AtomicU64::new(4)),
+        };
+        let samples = rendered(&shards, &info);
+        let at = r#"cluster="default",backend="http://127.0.0.1:1""#;
+        for (series, value) in [
+            (r#"corelane_requests_total{code="2xx"}"#.to_owned(), 11.0),
+            (r#"corelane_requests_total{code="5xx"}"#.to_owned(), 0.0),
+            ("corelane_client_received_bytes_total".to_owned(), 11_000.0),
+            ("corelane_client_connections".to_owned(), 11.0),
+            ("corelane_client_connections_total".to_owned(), 0.0),
+            (
+                r#"corelane_retries_total{reason="stale_connection"}"#.to_owned(),
+                11.0,
+            ),
+            (
+                r#"corelane_shard_requests_total{shard="0"}"#.to_owned(),
+                1.0,
+            ),
+            (
+                r#"corelane_shard_requests_total{shard="1"}"#.to_owned(),
+                10.0,
+            ),
+            (
+                r#"corelane_request_duration_seconds_bucket{le="0.00025"}"#.to_owned(),
+                0.0,
+            ),
+            (
+                r#"corelane_request_duration_seconds_bucket{le="0.0005"}"#.to_owned(),
+                1.0,
+            ),
+            (
+                r#"corelane_request_duration_seconds_bucket{le="0.005"}"#.to_owned(),
+                2.0,
+            ),
+            (
+                r#"corelane_request_duration_seconds_bucket{le="10"}"#.to_owned(),
+                2.0,
+            ),
+            (
+                r#"corelane_request_duration_seconds_bucket{le="+Inf"}"#.to_owned(),
+                2.0,
+            ),
+            ("corelane_request_duration_seconds_count".to_owned(), 2.0),
+            ("corelane_request_duration_seconds_sum".to_owned(), 0.0033),
+            (
+                r#"corelane_rejected_total{reason="bare_lf"}"#.to_owned(),
+                2.0,
+            ),
+            (
+                r#"corelane_rejected_total{reason="bad_response"}"#.to_owned(),
+                2.0,
+            ),
+            (
+                format!(r#"corelane_backend_requests_total{{{at},code="4xx"}}"#),
+                2.0,
+            ),
+            (
+                format!(r#"corelane_backend_requests_total{{{at},code="error"}}"#),
+                2.0,
+            ),
+            (format!("corelane_backend_inflight{{{at}}}"), 2.0),
+            (
+                format!("corelane_backend_connections_opened_total{{{at}}}"),
+                2.0,
+            ),
+            (
+                format!("corelane_backend_connections_reused_total{{{at}}}"),
+                2.0,
+            ),
+            ("corelane_log_write_errors_total".to_owned(), 4.0),
+            (
+                r#"corelane_build_info{version="1.2.3",commit="abc"}"#.to_owned(),
+                1.0,
+            ),
+            (
+                r#"corelane_engine_info{engine="io_uring",flags="a,b"}"#.to_owned(),
+                1.0,
+            ),
+            ("process_start_time_seconds".to_owned(), 1_700_000_000.5),
+        ] {
+            assert_eq!(samples.get(&series), Some(&value), "{series}");
+        }
+        assert!(samples["process_resident_memory_bytes"] > 0.0);
+    }
+
+    #[test]
+    fn every_reason_and_every_plain_metric_is_rendered() {
+        let samples = rendered(&[], &Info::default());
+        for reason in Reason::all() {
+            assert!(samples.contains_key(&format!(
+                r#"corelane_rejected_total{{reason="{}"}}"#,
+                reason.label()
+            )));
+        }
+        let described = Counter::ALL.iter().map(|counter| counter.described());
+        for Described {
+            name,
+            label,
+            help: _,
+        } in described.chain(Gauge::ALL.iter().map(|gauge| gauge.described()))
+        {
+            let series = match label {
+                Some((key, value)) => format!("{name}{{{key}=\"{value}\"}}"),
+                None => name.to_owned(),
+            };
+            assert!(samples.contains_key(&series), "{series}");
+        }
+    }
+
+    #[test]
+    fn a_label_cannot_break_out_of_its_quotes() {
+        let info = Info {
+            backends: vec![backend("a\"b\\c\nd", "x")],
+            ..Info::default()
+        };
+        let samples = rendered(&[], &info);
+        assert!(
+            samples.contains_key(r#"corelane_backend_inflight{cluster="a\"b\\c\nd",backend="x"}"#)
+        );
+    }
+}
