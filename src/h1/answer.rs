@@ -1,1 +1,176 @@
 //! Responses that we make ourselves.
+//!
+//! Decides: their form and wording. May not know: why one is made, beyond a label. Invariant: a response holds nothing
+//! that the client sent, and is complete and framed by Content-Length.
+
+use std::fmt::Write;
+
+use super::fields::Kind;
+use super::head::Request;
+use super::{Version, syntax};
+
+/// What we forward; for a 405 that no route narrows down.
+const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+
+/// Appends a whole response. `reason` is a label such as `bad_host`, `date` an IMF-fixdate; `extra` fields are ours
+/// too, never a client's.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is one independent fact; a struct would only rename them"
+)]
+pub fn refusal(
+    out: &mut Vec<u8>,
+    status: u16,
+    reason: &str,
+    json: bool,
+    head_request: bool,
+    keep_alive: bool,
+    version: Version,
+    date: &str,
+    extra: &[(&str, &str)],
+) {
+    let phrase = reason_phrase(status);
+    let (content_type, body) = if json {
+        let body =
+            format!("{{\"status\":{status},\"error\":\"{phrase}\",\"reason\":\"{reason}\"}}");
+        ("application/json", body)
+    } else {
+        (
+            "text/plain; charset=utf-8",
+            format!("{status} {phrase}: {reason}\n"),
+        )
+    };
+    let mut head = String::with_capacity(256);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        head,
+        "HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {}\r\nCache-Control: no-store\r\n",
+        body.len()
+    );
+    let has_allow = extra
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("allow"));
+    let allow = (status == 405 && !has_allow).then_some(("Allow", ALLOW));
+    for (name, value) in extra.iter().copied().chain(allow) {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    match (keep_alive, version) {
+        (false, _) => head.push_str("Connection: close\r\n"),
+        (true, Version::Http10) => head.push_str("Connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
+    }
+    head.push_str("\r\n");
+    out.extend_from_slice(head.as_bytes());
+    if !head_request {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// The client names JSON and likes it no less than text or HTML.
+pub fn wants_json(request: &Request<'_, '_>) -> bool {
+    let mut json = 0;
+    let mut text = 0;
+    for (header, kind) in request.headers.iter().zip(request.kinds) {
+        if *kind != Kind::EndToEnd || !header.name.eq_ignore_ascii_case("accept") {
+            continue;
+        }
+        for range in syntax::elements(header.value) {
+            let mut parts = range.split(|byte| *byte == b';').map(syntax::trim);
+            let media = parts.next().unwrap_or_default();
+            let weight = parts.find_map(weight_of).unwrap_or(1000);
+            if is_json(media) {
+                json = json.max(weight);
+            } else if media.eq_ignore_ascii_case(b"text/html")
+                || media.eq_ignore_ascii_case(b"text/plain")
+            {
+                text = text.max(weight);
+            }
+        }
+    }
+    json > 0 && json >= text
+}
+
+fn is_json(media: &[u8]) -> bool {
+    const SUFFIX: &[u8] = b"+json";
+    let end = &media[media.len().saturating_sub(SUFFIX.len())..];
+    media.eq_ignore_ascii_case(b"application/json") || end.eq_ignore_ascii_case(SUFFIX)
+}
+
+/// A `q` parameter in thousandths (RFC 9110 section 12.4.2); what is no weight counts as 0.
+fn weight_of(parameter: &[u8]) -> Option<u32> {
+    let [b'q' | b'Q', b'=', value @ ..] = parameter else {
+        return None;
+    };
+    match value {
+        [b'1', ..] => Some(1000),
+        [b'0', b'.', digits @ ..] if digits.len() <= 3 => {
+            let value = syntax::number(digits).unwrap_or(0) as u32;
+            Some(value * 10_u32.pow(3 - digits.len() as u32))
+        }
+        _ => Some(0),
+    }
+}
+
+/// The phrase of a registered status, `Unknown` for others.
+pub fn reason_phrase(status: u16) -> &'static str {
+    let status = http::StatusCode::from_u16(status).ok();
+    status
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Unknown")
+}
+
+/// Appends a decimal number; `write!` costs several times as much.
+pub(super) fn write_number(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+/// Appends an IMF-fixdate (RFC 9110 section 5.6.7) for a count of seconds since 1970, UTC.
+pub fn http_date(out: &mut String, unix_seconds: u64) {
+    // The form has four digits for the year: 9999-12-31T23:59:59 is its end.
+    let seconds = unix_seconds.min(253_402_300_799);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_date(days);
+    let _ = write!(
+        out,
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        DAYS[(days % 7) as usize],
+        MONTHS[(month - 1) as usize],
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    );
+}
+
+/// Year, month and day of a day since 1970. Counts in years that begin in March, so that a leap day comes last, and
+/// in eras of 400 years, which are all equally long (146,097 days).
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468; // from 1 March of the year 0
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}

@@ -6,9 +6,15 @@
 
 pub mod answer;
 pub mod body;
+mod fault;
+mod fields;
 pub mod forward;
 pub mod head;
 pub mod reuse;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod trailer;
 
 /// Bounds on a message head. Exceeding one is a [`Reject`], never a reallocation without end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +58,12 @@ impl Method {
     /// RFC 9110 section 9.2.2: repeating the request has the effect of one.
     pub fn is_idempotent(self) -> bool {
         match self {
-            Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace => true,
+            Method::Get
+            | Method::Head
+            | Method::Put
+            | Method::Delete
+            | Method::Options
+            | Method::Trace => true,
             Method::Post | Method::Patch | Method::Connect | Method::Other => false,
         }
     }

@@ -1,0 +1,1 @@
+//! Tables of cases for the whole module; the small ones stand beside their functions.
