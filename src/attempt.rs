@@ -153,7 +153,7 @@ async fn open<I: Io>(
     let stream = connect::connect(shard, way.backend, conn.timer, deadline).await;
     let stream = stream.inspect_err(|_| metrics.failed())?;
     metrics.connection_opened();
-    request.record.connect_ns.set(request.record.since_start(&shard.io));
+    request.record.connect_ns.set(Some(request.record.since_start(&shard.io)));
     Ok(Link { stream, reused: false })
 }
 

@@ -104,7 +104,7 @@ fn request_limit(max: u32, timers: &crate::timer::Timers) -> u32 {
 }
 
 /// The future's result, or `None` as soon as the shard drains.
-async fn unless_draining<I: Io, F: Future>(shard: &Shard<I>, future: F) -> Option<F::Output> {
+pub async fn unless_draining<I: Io, F: Future>(shard: &Shard<I>, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
@@ -290,7 +290,7 @@ impl<I: Io> Busy<'_, I> {
             job.is_some_and(|job| job.method == Method::Head),
             keep,
             job.map_or(Version::Http11, |job| job.version),
-            self.shard.clock.borrow_mut().http_date(self.shard.io.unix_ms()),
+            self.shard.date.borrow_mut().at(self.shard.io.unix_ms()),
             if status == 405 { &[("Allow", ALLOWED)] } else { &[] },
         );
         let bytes = out.len();

@@ -124,7 +124,10 @@ fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bo
         upgrade: request.upgrade.is_some(),
         json: answer::wants_json(request),
         client_ip,
-        note: shard.is_logging().then(|| Note::of(shard.buf(), request)),
+        note: shard.note().map(|mut note| {
+            note.take_down(request);
+            note
+        }),
     }
 }
 

@@ -30,3 +30,4 @@ pub mod listen; // listening sockets and accepting
 pub mod engine; // io_uring or epoll
 pub mod machine; // CPUs and file descriptors
 pub mod panics; // a panic ends one connection
+pub mod version; // what was built

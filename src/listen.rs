@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -130,7 +131,7 @@ fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {
     match shard.open_connection() {
         Some(open) => {
             let serve = conn::serve(Rc::clone(shard), socket, peer, open);
-            shard.io.spawn(catch(Rc::clone(&shard.metrics_for_panics()), serve));
+            shard.io.spawn(catch(Arc::clone(&shard.metrics), serve));
         }
         None => {
             shard.metrics.reject(Reason::ConnectionsMax);

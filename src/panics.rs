@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -12,8 +12,7 @@ use crate::metrics::{Counter, ShardMetrics};
 
 /// The future, ended and counted if it panics. Its connection is closed by the unwinding.
 pub async fn catch(metrics: Arc<ShardMetrics>, future: impl Future<Output = ()>) {
-    // Boxed: the pin may then be dropped in the arm that caught the panic.
-    let mut future: Pin<Box<_>> = Box::pin(future);
+    let mut future = pin!(future);
     std::future::poll_fn(|cx| {
         // Unwind safety: the future is dropped after a panic; the shard's cells hold no borrow across it,
         // because guards are released while unwinding.
@@ -31,7 +30,6 @@ pub async fn catch(metrics: Arc<ShardMetrics>, future: impl Future<Output = ()>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::pin::pin;
     use std::task::{Context, Waker};
 
     #[test]

@@ -159,7 +159,7 @@ impl<I: Io> Receive<'_, I> {
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
                 if silent {
-                    self.record.first_byte_ns.set(self.record.since_start(&self.shard.io));
+                    self.record.first_byte_ns.set(Some(self.record.since_start(&self.shard.io)));
                 }
                 Ok(())
             }
@@ -189,14 +189,14 @@ impl<I: Io> Receive<'_, I> {
         let keep_alive = job.keep_alive && !self.shard.is_draining();
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
-        let mut clock = self.shard.clock.borrow_mut();
+        let mut date = self.shard.date.borrow_mut();
         let reply = Reply {
             client_version: job.version,
             keep_alive,
             framing: reply_framing,
             head_request: job.method == Method::Head,
             via,
-            date: clock.http_date(self.shard.io.unix_ms()),
+            date: date.at(self.shard.io.unix_ms()),
         };
         forward::response(out.append(), &response, &reply);
         Ok(Digest::Final(Final {

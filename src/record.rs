@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 
-use crate::buf::Buf;
 use crate::config::plan::Nanos;
 use crate::h1::head::Request;
 use crate::h1::Version;
@@ -62,9 +61,9 @@ pub struct Record {
     pub backend: Cell<Option<BackendId>>,
     pub reused: Cell<bool>,
     pub retries: Cell<u32>,
-    /// Since the start; 0 if it never happened.
-    pub connect_ns: Cell<Nanos>,
-    pub first_byte_ns: Cell<Nanos>,
+    /// Since the start, if it happened.
+    pub connect_ns: Cell<Option<Nanos>>,
+    pub first_byte_ns: Cell<Option<Nanos>>,
 }
 
 impl Record {
@@ -81,8 +80,8 @@ impl Record {
             backend: Cell::new(None),
             reused: Cell::new(false),
             retries: Cell::new(0),
-            connect_ns: Cell::new(0),
-            first_byte_ns: Cell::new(0),
+            connect_ns: Cell::new(None),
+            first_byte_ns: Cell::new(None),
         }
     }
 
@@ -114,7 +113,8 @@ impl Record {
         if self.status.get() == 0 {
             self.status.set(Reason::ClientAbort.status());
         }
-        metrics.request(self.status.get(), duration_ns);
+        metrics.add(Counter::of_status(self.status.get()), 1);
+        metrics.observe(duration_ns);
         metrics.add(Counter::ClientSentBytes, self.response_bytes.get());
         if let Some(reason) = self.reason.get()
             && self.end.get() != End::Refused
@@ -125,18 +125,13 @@ impl Record {
             self.log(shard, peer, job.as_ref(), duration_ns);
         }
         if let Some(note) = job.and_then(|job| job.note) {
-            shard.give(note.text);
+            shard.give_note(note);
         }
     }
 
     fn log<I: Io>(&self, shard: &Shard<I>, peer: &Peer, job: Option<&Job>, duration_ns: Nanos) {
-        let note = job.and_then(|job| job.note.as_ref());
-        let text = |field: fn(&Note) -> (u32, u32)| -> &[u8] {
-            note.map_or(&[], |note| {
-                let (from, to) = field(note);
-                &note.text.pending()[from as usize..to as usize]
-            })
-        };
+        let none = Note::default();
+        let note = job.and_then(|job| job.note.as_ref()).unwrap_or(&none);
         let ip_text;
         let client = match job {
             Some(job) if job.client_ip != peer.ip => {
@@ -146,28 +141,30 @@ impl Record {
             Some(_) | None => &*peer.ip_text,
         };
         let plan = &*shard.plan;
+        let reason = self.reason.get();
         let line = AccessLine {
             unix_ms: shard.io.unix_ms(),
             client,
-            method: text(|note| note.method),
-            path: text(|note| note.path),
-            query: text(|note| note.query),
-            http11: job.is_none_or(|job| job.version == Version::Http11),
-            host: text(|note| note.host),
-            user_agent: text(|note| note.user_agent),
-            referer: text(|note| note.referer),
+            method: &note.method,
+            path: &note.path,
+            query: &note.query,
+            version: job.map_or(Version::Http11, |job| job.version),
             status: self.status.get(),
-            request_bytes: self.request_bytes.get(),
-            response_bytes: self.response_bytes.get(),
+            request_body_bytes: self.request_bytes.get(),
+            response_body_bytes: self.response_bytes.get(),
+            host: &note.host,
+            user_agent: &note.user_agent,
+            referer: &note.referer,
             duration_ns,
             connect_ns: self.connect_ns.get(),
             first_byte_ns: self.first_byte_ns.get(),
             backend: self.backend.get().map_or("", |id| &*plan.backends[id.0 as usize].authority),
-            reused: self.reused.get(),
+            backend_reused: self.reused.get(),
             retries: self.retries.get(),
             route: self.route.get().map_or("", |id| &*plan.routes[id.0 as usize].name),
-            shard: shard.number,
-            reason: self.reason.get().map_or("", Reason::label),
+            shard: u16::try_from(shard.number).unwrap_or(u16::MAX),
+            reason: reason.map_or("", Reason::label),
+            error_type: reason.map_or("", Reason::error_type),
             end: self.end.get().label(),
         };
         let mut clock = shard.clock.borrow_mut();
@@ -175,36 +172,33 @@ impl Record {
     }
 }
 
-/// What the access log wants of a request's head, copied while the head is at hand.
-#[derive(Debug)]
+/// What the access log wants of a request's head, copied while the head is at hand. Used again and again, so
+/// that it allocates only while it grows.
+#[derive(Debug, Default)]
 pub struct Note {
-    text: Buf,
-    method: (u32, u32),
-    path: (u32, u32),
-    query: (u32, u32),
-    host: (u32, u32),
-    user_agent: (u32, u32),
-    referer: (u32, u32),
+    method: String,
+    path: String,
+    query: String,
+    host: String,
+    user_agent: Vec<u8>,
+    referer: Vec<u8>,
 }
 
 impl Note {
-    pub fn of(mut text: Buf, request: &Request<'_, '_>) -> Self {
-        let bytes = text.append();
-        let mut add = |value: &[u8]| {
-            let from = bytes.len() as u32;
-            bytes.extend_from_slice(value);
-            (from, bytes.len() as u32)
-        };
-        let header = |name: &str| {
+    pub fn take_down(&mut self, request: &Request<'_, '_>) {
+        for (field, text) in [
+            (&mut self.method, request.method_text),
+            (&mut self.path, request.path),
+            (&mut self.query, request.query),
+            (&mut self.host, request.host),
+        ] {
+            field.clear();
+            field.push_str(text);
+        }
+        for (field, name) in [(&mut self.user_agent, "user-agent"), (&mut self.referer, "referer")] {
+            field.clear();
             let found = request.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
-            found.map_or(&[][..], |h| h.value)
-        };
-        let method = add(request.method_text.as_bytes());
-        let path = add(request.path.as_bytes());
-        let query = add(request.query.as_bytes());
-        let host = add(request.host.as_bytes());
-        let user_agent = add(header("user-agent"));
-        let referer = add(header("referer"));
-        Note { text, method, path, query, host, user_agent, referer }
+            field.extend_from_slice(found.map_or(&[][..], |h| h.value));
+        }
     }
 }

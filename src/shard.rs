@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use crate::buf::{Buf, Free};
 use crate::config::plan::{Nanos, Plan};
+use crate::h1::answer;
 use crate::io::Io;
 use crate::log::{Clock, LogQueue};
 use crate::metrics::{Counter, Gauge, ShardMetrics};
 use crate::policy::balance::Cursor;
 use crate::policy::{BackendId, ClusterId};
 use crate::pool::Pool;
+use crate::record::Note;
 use crate::relay::Pipes;
 use crate::shared::{Shared, Stop};
 use crate::timer::{TICK_NS, Timers};
@@ -63,6 +65,27 @@ pub struct Shard<I: Io> {
     /// Idle connections per backend that this shard may keep.
     idle_max: Vec<usize>,
     pub clock: RefCell<Clock>,
+    pub date: RefCell<DateCache>,
+    notes: RefCell<Vec<Note>>,
+}
+
+/// The Date field of this second.
+#[derive(Debug, Default)]
+pub struct DateCache {
+    second: u64,
+    text: String,
+}
+
+impl DateCache {
+    pub fn at(&mut self, unix_ms: u64) -> &str {
+        let second = unix_ms / 1000;
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            self.text.clear();
+            answer::http_date(&mut self.text, second);
+        }
+        &self.text
+    }
 }
 
 #[derive(Default)]
@@ -80,6 +103,17 @@ pub struct Peer {
     pub port_text: Rc<str>,
     /// The peer is one of `trusted_proxies`.
     pub trusted: bool,
+}
+
+impl Peer {
+    pub fn new<I: Io>(shard: &Shard<I>, ip: IpAddr, port_text: &Rc<str>) -> Self {
+        Peer {
+            ip,
+            ip_text: ip.to_string().into(),
+            port_text: Rc::clone(port_text),
+            trusted: shard.plan.forwarding.trusts(ip),
+        }
+    }
 }
 
 impl<I: Io> Shard<I> {
@@ -116,6 +150,8 @@ impl<I: Io> Shard<I> {
             log_batch: RefCell::default(),
             idle_max,
             clock: RefCell::default(),
+            date: RefCell::default(),
+            notes: RefCell::default(),
             plan,
             io,
             shared,
@@ -135,6 +171,19 @@ impl<I: Io> Shard<I> {
 
     pub fn large_buf(&self) -> Buf {
         self.large.borrow_mut().take()
+    }
+
+    /// An empty note for the access log, if there is one.
+    pub fn note(&self) -> Option<Note> {
+        self.log.as_ref()?;
+        Some(self.notes.borrow_mut().pop().unwrap_or_default())
+    }
+
+    pub fn give_note(&self, note: Note) {
+        let mut notes = self.notes.borrow_mut();
+        if notes.len() < BUFS_MAX {
+            notes.push(note);
+        }
     }
 
     /// The next backend of a cluster; `not` has just failed this request.
@@ -176,8 +225,16 @@ impl<I: Io> Shard<I> {
         Some(Open { shard: Rc::clone(self) })
     }
 
-    pub fn connections(&self) -> u32 {
-        self.connections.get()
+    /// Waits while the process has as many client connections as its descriptors carry. Those that wait in the
+    /// kernel's queue meanwhile are served as soon as others end.
+    pub async fn room(&self) {
+        let full = || self.shared.connections() >= self.shared.room() && !self.draining.get();
+        if full() {
+            self.metrics.add(Counter::AcceptPaused, 1);
+        }
+        while full() {
+            self.io.sleep(TICK_NS).await;
+        }
     }
 
     /// Queues one access line; never waits.
@@ -196,7 +253,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         let lines = std::mem::take(&mut batch.lines);
-        let bytes = std::mem::replace(&mut batch.bytes, log.recycled());
+        let bytes = std::mem::take(&mut batch.bytes);
         if let Err(mut bytes) = log.send(bytes) {
             self.metrics.add(Counter::LogDropped, lines);
             bytes.clear();

@@ -19,8 +19,8 @@ pub struct Shared {
     stop: AtomicU8,
     /// Client connections of the process: written by a shard per connection (not per request), read with it.
     connections: AtomicU32,
-    /// Most client connections: written once at start from the limit and the file descriptors.
-    pub connections_max: u32,
+    /// Client connections that the file descriptors carry. Written once.
+    room: u32,
 }
 
 /// How far the process has come in stopping.
@@ -34,13 +34,13 @@ pub enum Stop {
 }
 
 impl Shared {
-    pub fn new(plan: Arc<Plan>, shards: usize, connections_max: u32) -> Self {
+    pub fn new(plan: Arc<Plan>, shards: usize, room: u32) -> Self {
         Shared {
             plan,
             shards,
             stop: AtomicU8::new(0),
             connections: AtomicU32::new(0),
-            connections_max,
+            room,
         }
     }
 
@@ -59,12 +59,25 @@ impl Shared {
 
     /// Counts one more connection unless the limit is reached.
     pub fn connection_opened(&self) -> bool {
+        let most = match self.plan.connections_max {
+            0 => u32::MAX,
+            most => most,
+        };
         // Relaxed: a count, not a lock.
-        if self.connections.fetch_add(1, Ordering::Relaxed) >= self.connections_max {
+        if self.connections.fetch_add(1, Ordering::Relaxed) >= most {
             self.connections.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         true
+    }
+
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Client connections beyond which accepting waits: each may need one to a backend.
+    pub fn room(&self) -> u32 {
+        self.room
     }
 
     pub fn connection_closed(&self) {

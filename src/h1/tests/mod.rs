@@ -1,1 +1,0 @@
-//! Tables of cases for the whole module; the small ones stand beside their functions.
