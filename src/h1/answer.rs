@@ -1,7 +1,7 @@
 //! Responses that we make ourselves.
 //!
-//! Decides: their form and wording. May not know: why one is made, beyond a label. Invariant: a response holds nothing
-//! that the client sent, and is complete and framed by Content-Length.
+//! Decides: their form and wording. May not know: why one is made, beyond a label. Invariant: a
+//! response holds nothing that the client sent, and is complete and framed by Content-Length.
 
 use std::fmt::Write;
 
@@ -12,8 +12,8 @@ use super::{Version, syntax};
 /// What we forward; for a 405 that no route narrows down.
 const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
-/// Appends a whole response. `reason` is a label such as `bad_host`, `date` an IMF-fixdate; `extra` fields are ours
-/// too, never a client's.
+/// Appends a whole response. `reason` is a label such as `bad_host`, `date` an IMF-fixdate; `extra`
+/// fields are ours too, never a client's.
 #[expect(
     clippy::too_many_arguments,
     reason = "each is one independent fact; a struct would only rename them"
@@ -157,8 +157,8 @@ pub fn http_date(out: &mut String, unix_seconds: u64) {
     );
 }
 
-/// Year, month and day of a day since 1970. Counts in years that begin in March, so that a leap day comes last, and
-/// in eras of 400 years, which are all equally long (146,097 days).
+/// Year, month and day of a day since 1970. Counts in years that begin in March, so that a leap day
+/// comes last, and in eras of 400 years, which are all equally long (146,097 days).
 fn civil_date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // from 1 March of the year 0
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -1,13 +1,14 @@
-//! Names the refusal for a head that the parser did not take. Cold: runs once per refused or incomplete head.
+//! Names the refusal for a head that the parser did not take. Cold: runs once per refused or
+//! incomplete head.
 //!
-//! Decides: which [`Reject`] describes the first fault of a head. May not know: what a good head means.
-//! Invariant: a fault found in a prefix of a head is a fault of the whole head.
+//! Decides: which [`Reject`] describes the first fault of a head. May not know: what a good head
+//! means. Invariant: a fault found in a prefix of a head is a fault of the whole head.
 
 use super::head::Start;
 use super::{Limits, Reject, syntax};
 
-/// The head is incomplete: is there already a reason to refuse it? `bytes` begins at the start line, after
-/// `skipped` bytes of empty lines.
+/// The head is incomplete: is there already a reason to refuse it? `bytes` begins at the start
+/// line, after `skipped` bytes of empty lines.
 #[cold]
 pub(super) fn incomplete(
     bytes: &[u8],
@@ -43,7 +44,8 @@ pub(super) fn refused(
         _ if too_long => Reject::RequestLineTooLong,
         httparse::Error::HeaderName => field_fault(bytes).unwrap_or(Reject::BadHeaderName),
         httparse::Error::HeaderValue => field_fault(bytes).unwrap_or(Reject::BadHeaderValue),
-        // A status line yields other errors: this is a CR without LF where a field line should begin.
+        // A status line yields other errors: this is a CR without LF where a field line should
+        // begin.
         httparse::Error::NewLine if start == Start::Status => Reject::BadHeaderName,
         httparse::Error::NewLine
         | httparse::Error::Status
@@ -52,7 +54,8 @@ pub(super) fn refused(
     }
 }
 
-/// The first fault of the field lines: each ends in CRLF, begins with a name, and holds no control character.
+/// The first fault of the field lines: each ends in CRLF, begins with a name, and holds no control
+/// character.
 fn field_fault(bytes: &[u8]) -> Option<Reject> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
     if !lines.next()?.ends_with(b"\r\n") {

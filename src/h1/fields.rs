@@ -1,8 +1,9 @@
 //! What each field of a head means to a forwarder.
 //!
-//! Decides: the [`Kind`] of each field, and what the fields say together about framing, persistence and upgrades.
-//! May not know: methods, status codes, what is sent on. Invariant: two fields that could be read as two different
-//! lengths of one body are refused here, in requests and in responses alike.
+//! Decides: the [`Kind`] of each field, and what the fields say together about framing, persistence
+//! and upgrades. May not know: methods, status codes, what is sent on. Invariant: two fields that
+//! could be read as two different lengths of one body are refused here, in requests and in
+//! responses alike.
 
 use super::{Reject, syntax};
 
@@ -28,8 +29,9 @@ pub enum Kind {
     MaxForwards,
     Expect,
     Date,
-    /// `Content_Length`, `X_Forwarded_For` and the like. CGI, WSGI and Rack turn a dash into an underscore, and
-    /// would take such a field for the real one that we checked. Dropped. Other underscores pass.
+    /// `Content_Length`, `X_Forwarded_For` and the like. CGI, WSGI and Rack turn a dash into an
+    /// underscore, and would take such a field for the real one that we checked. Dropped. Other
+    /// underscores pass.
     Disguised,
 }
 
@@ -79,7 +81,8 @@ pub(super) fn gather<'b>(
 ) -> Result<Fields<'b>, Reject> {
     let mut fields = Fields::default();
     for (header, kind) in headers.iter().zip(&mut *kinds) {
-        // The parser takes a bare LF for a line end; we do not. What stands before a name is the end of a line.
+        // The parser takes a bare LF for a line end; we do not. What stands before a name is the
+        // end of a line.
         let at = offset_in(head, header.name.as_bytes());
         if head.get(at.wrapping_sub(2)) != Some(&b'\r') {
             return Err(Reject::BareLf);
@@ -112,8 +115,8 @@ impl<'b> Fields<'b> {
         match kind {
             Kind::Host if self.host.is_some() => return Err(Reject::DuplicateHost),
             Kind::Host => self.host = Some(value),
-            // RFC 9112 section 6.3 lets us merge equal repetitions. Nobody honest sends them, and the two ends
-            // of a chain may merge them differently: refused.
+            // RFC 9112 section 6.3 lets us merge equal repetitions. Nobody honest sends them, and
+            // the two ends of a chain may merge them differently: refused.
             Kind::ContentLength if self.content_length.is_some() => {
                 return Err(Reject::BadContentLength);
             }
@@ -274,8 +277,8 @@ fn in_response(kind: Kind) -> Kind {
     }
 }
 
-/// RFC 9110 section 7.6.1: a field that Connection names is for us alone.
-/// Fields with a kind of their own keep it, and so framing, Host and X-Forwarded-* cannot be nominated away.
+/// RFC 9110 section 7.6.1: a field that Connection names is for us alone. Fields with a kind of
+/// their own keep it, and so framing, Host and X-Forwarded-* cannot be nominated away.
 fn mark_nominated(headers: &[httparse::Header<'_>], kinds: &mut [Kind]) -> Result<(), Reject> {
     let mut options = 0;
     for at in 0..headers.len() {
@@ -300,8 +303,9 @@ fn mark_nominated(headers: &[httparse::Header<'_>], kinds: &mut [Kind]) -> Resul
     Ok(())
 }
 
-/// Fields intended for all recipients, which a sender must not nominate (RFC 9110 section 7.6.1). Obeying would let
-/// a client take from its request what the backend decides by ("hop-by-hop header abuse").
+/// Fields intended for all recipients, which a sender must not nominate (RFC 9110 section 7.6.1).
+/// Obeying would let a client take from its request what the backend decides by ("hop-by-hop header
+/// abuse").
 fn is_protected(option: &[u8]) -> bool {
     const PROTECTED: [&[u8]; 8] = [
         b"authorization",

@@ -1,8 +1,9 @@
 //! The head that we send on.
 //!
-//! Decides: which fields of a checked head reach the other side, which we write ourselves, and in which order. May not
-//! know: sockets, routes, which backend. Invariant: what we write has exactly one length rule and one Host, and every
-//! other byte of it was checked at parse time; nothing from a field is ever unescaped or folded.
+//! Decides: which fields of a checked head reach the other side, which we write ourselves, and in
+//! which order. May not know: sockets, routes, which backend. Invariant: what we write has exactly
+//! one length rule and one Host, and every other byte of it was checked at parse time; nothing from
+//! a field is ever unescaped or folded.
 
 use std::net::IpAddr;
 
@@ -32,7 +33,8 @@ pub struct Forward<'a> {
     pub keep_expect: bool,
 }
 
-/// Appends the request head for a backend. Always HTTP/1.1 and origin-form (RFC 9112 sections 2.3 and 3.2).
+/// Appends the request head for a backend. Always HTTP/1.1 and origin-form (RFC 9112 sections 2.3
+/// and 3.2).
 pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>) {
     out.reserve(request.head_len + ADDED_BYTES);
     request_line(out, request);
@@ -42,7 +44,8 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>)
     client_fields(out, request, with);
     via(out, request.version, with.via);
     match request.framing {
-        // Some servers want a length for methods that usually have a body, even if it is 0; RFC 9110 section 8.6.
+        // Some servers want a length for methods that usually have a body, even if it is 0; RFC
+        // 9110 section 8.6.
         Framing::None if request.content_length.is_some() => field(out, "Content-Length: ", b"0"),
         Framing::None | Framing::UntilClose => {}
         Framing::Length(length) => number_field(out, "Content-Length: ", length),
@@ -194,8 +197,8 @@ fn passes_in_response(kind: Kind) -> bool {
     }
 }
 
-/// Copies the passing fields with their line ends. Neighbours that pass are neighbours in the buffer too, so that a
-/// whole run of them is one copy.
+/// Copies the passing fields with their line ends. Neighbours that pass are neighbours in the
+/// buffer too, so that a whole run of them is one copy.
 fn copy_fields(
     out: &mut Vec<u8>,
     head: &[u8],
@@ -246,8 +249,8 @@ fn upgrade(out: &mut Vec<u8>, protocol: &str) {
     field(out, "Upgrade: ", protocol.as_bytes());
 }
 
-/// The client's address: the right-most hop of X-Forwarded-For that is no trusted proxy, if the peer is one;
-/// else the peer. A hop that is no address ends the search at the last one that was.
+/// The client's address: the right-most hop of X-Forwarded-For that is no trusted proxy, if the
+/// peer is one; else the peer. A hop that is no address ends the search at the last one that was.
 pub fn client_ip(
     request: &Request<'_, '_>,
     peer: IpAddr,
@@ -270,7 +273,8 @@ pub fn client_ip(
     client
 }
 
-/// `1.2.3.4`, `1.2.3.4:567`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:567`: all are found in the wild.
+/// `1.2.3.4`, `1.2.3.4:567`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:567`: all are found in
+/// the wild.
 fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?;
     let address = if let Some(rest) = text.strip_prefix('[') {
@@ -331,8 +335,9 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, with: &Reply<'_>
     out.extend_from_slice(b"\r\n");
 }
 
-/// The Content-Length of a response without body: for HEAD and 304 it is what the backend said of the body that it
-/// did not send, for 1xx and 204 it is forbidden (RFC 9110 section 8.6), for all others it must be 0.
+/// The Content-Length of a response without body: for HEAD and 304 it is what the backend said of
+/// the body that it did not send, for 1xx and 204 it is forbidden (RFC 9110 section 8.6), for all
+/// others it must be 0.
 fn bodiless_length(out: &mut Vec<u8>, response: &Response<'_, '_>, head_request: bool) {
     match response.status {
         100..=199 | 204 => {}
@@ -367,9 +372,9 @@ fn status_line(out: &mut Vec<u8>, response: &Response<'_, '_>) {
     field(out, "", response.reason.as_bytes());
 }
 
-/// How a response's body goes to the client. HTTP/1.0 has no chunks. A body that the backend ends by closing becomes
-/// chunked for HTTP/1.1 even if the connection is closed after it, because only then can the client tell its end from
-/// a failure; so the decision does not depend on keep-alive.
+/// How a response's body goes to the client. HTTP/1.0 has no chunks. A body that the backend ends
+/// by closing becomes chunked for HTTP/1.1 even if the connection is closed after it, because only
+/// then can the client tell its end from a failure; so the decision does not depend on keep-alive.
 pub fn reply_framing(response_framing: Framing, client: Version, _keep_alive: bool) -> Framing {
     match (response_framing, client) {
         (Framing::None, _) => Framing::None,

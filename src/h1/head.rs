@@ -1,8 +1,8 @@
 //! Parse and check one head, on httparse.
 //!
-//! Decides: whether the bytes of a head are a request or a response that we are willing to forward, and what governs
-//! its body. May not know: what becomes of it. Invariant: what is accepted has one reading only: one Host, one length
-//! rule, CRLF line ends, and a target that is split in one way.
+//! Decides: whether the bytes of a head are a request or a response that we are willing to forward,
+//! and what governs its body. May not know: what becomes of it. Invariant: what is accepted has one
+//! reading only: one Host, one length rule, CRLF line ends, and a target that is split in one way.
 
 use std::mem::MaybeUninit;
 
@@ -10,7 +10,8 @@ pub use super::fields::Kind;
 use super::fields::{self, Expect, Fields, Side};
 use super::{Framing, HEADER_COUNT_MAX, Limits, Method, Reject, Version, fault, syntax};
 
-/// Stack space for the parser. `Slots::new()` leaves the fields uninitialised; 256 B of kinds are cheap to fill.
+/// Stack space for the parser. `Slots::new()` leaves the fields uninitialised; 256 B of kinds are
+/// cheap to fill.
 pub struct Slots<'b> {
     headers: [MaybeUninit<httparse::Header<'b>>; HEADER_COUNT_MAX],
     kinds: [Kind; HEADER_COUNT_MAX],
@@ -40,8 +41,8 @@ pub struct Request<'h, 'b> {
     /// Query without `?`, empty if none.
     pub query: &'b str,
     pub version: Version,
-    /// The authority that counts: of the absolute-form target if there is one (RFC 9112 section 3.2.2), else Host.
-    /// Empty for HTTP/1.0 without Host.
+    /// The authority that counts: of the absolute-form target if there is one (RFC 9112 section
+    /// 3.2.2), else Host. Empty for HTTP/1.0 without Host.
     pub host: &'b str,
     pub framing: Framing,
     /// Content-Length as sent; unlike `framing` it tells 0 from none.
@@ -50,9 +51,11 @@ pub struct Request<'h, 'b> {
     pub keep_alive: bool,
     /// `Expect: 100-continue` in an HTTP/1.1 request that has a body.
     pub expect_continue: bool,
-    /// The Upgrade value, when Connection names it, the version is 1.1, there is no body and it is not h2c.
+    /// The Upgrade value, when Connection names it, the version is 1.1, there is no body and it is
+    /// not h2c.
     pub upgrade: Option<&'b str>,
-    /// Max-Forwards of an OPTIONS request; at 0 we must answer and not forward (RFC 9110 section 7.6.2).
+    /// Max-Forwards of an OPTIONS request; at 0 we must answer and not forward (RFC 9110 section
+    /// 7.6.2).
     pub max_forwards: Option<u32>,
     /// Bytes of the head in the buffer, with empty lines before it.
     pub head_len: usize,
@@ -67,11 +70,13 @@ pub struct Response<'h, 'b> {
     pub status: u16,
     pub reason: &'b str,
     pub version: Version,
-    /// The body's length rule, given the request's method; `None` for 1xx, 204, 304 and answers to HEAD.
+    /// The body's length rule, given the request's method; `None` for 1xx, 204, 304 and answers to
+    /// HEAD.
     pub framing: Framing,
     /// Content-Length as sent; answers to HEAD and 304 announce a length without a body.
     pub content_length: Option<u64>,
-    /// The backend lets its connection live on after this response (length known, no close, version).
+    /// The backend lets its connection live on after this response (length known, no close,
+    /// version).
     pub keep_alive: bool,
     /// The Upgrade value of a 101.
     pub upgrade: Option<&'b str>,
@@ -114,7 +119,8 @@ pub fn parse_request<'h, 'b>(
     else {
         return Err(Reject::BadStartLine);
     };
-    // The parser accepts single spaces only, so this is the line's length: method, target, `HTTP/1.1`.
+    // The parser accepts single spaces only, so this is the line's length: method, target,
+    // `HTTP/1.1`.
     if method_text.len() + target.len() + 10 > limits.request_line {
         return Err(Reject::RequestLineTooLong);
     }
@@ -172,7 +178,8 @@ fn judge_request<'h, 'b>(
     } else {
         framing
     };
-    // RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored, as is one for a body that does not exist.
+    // RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored, as is one for a body that
+    // does not exist.
     if !is_http10 && fields.expect == Some(Expect::Unknown) {
         return Err(Reject::BadExpect);
     }
@@ -213,8 +220,8 @@ pub fn parse_response<'h, 'b>(
     request_method: Method,
     slots: &'h mut Slots<'b>,
 ) -> Result<Option<Response<'h, 'b>>, Reject> {
-    // RFC 9112 section 2.2 lets a server skip empty lines, not a client. Stray bytes before a response mean that
-    // the connection is out of step.
+    // RFC 9112 section 2.2 lets a server skip empty lines, not a client. Stray bytes before a
+    // response mean that the connection is out of step.
     if let Some(b'\r' | b'\n') = bytes.first() {
         return Err(Reject::BadStartLine);
     }
@@ -241,7 +248,8 @@ pub fn parse_response<'h, 'b>(
     let bounded = framing != Framing::UntilClose && !switches;
     Ok(Some(Response {
         status,
-        // Other bytes than ASCII are dropped by the parser; the phrase means nothing (RFC 9112 section 4).
+        // Other bytes than ASCII are dropped by the parser; the phrase means nothing (RFC 9112
+        // section 4).
         reason: parsed.reason.unwrap_or_default(),
         version,
         framing,
@@ -259,11 +267,13 @@ pub fn parse_response<'h, 'b>(
     }))
 }
 
-/// RFC 9112 section 6.3, and whether the backend can be trusted to begin its next response where this one ends.
+/// RFC 9112 section 6.3, and whether the backend can be trusted to begin its next response where
+/// this one ends.
 ///
-/// A length in a 1xx or 204 violates RFC 9110 section 8.6 and RFC 9112 section 6.1. With a 204, hyper and HAProxy
-/// ignore it; so do we, and we do not reuse the connection, because the backend may well send that body. With a 1xx
-/// more responses follow on the connection, so there is nothing safe to do: refused.
+/// A length in a 1xx or 204 violates RFC 9110 section 8.6 and RFC 9112 section 6.1. With a 204,
+/// hyper and HAProxy ignore it; so do we, and we do not reuse the connection, because the backend
+/// may well send that body. With a 1xx more responses follow on the connection, so there is nothing
+/// safe to do: refused.
 fn response_framing(
     status: u16,
     version: Version,
@@ -295,7 +305,8 @@ fn lives_on(version: Version, fields: &Fields<'_>) -> bool {
     }
 }
 
-/// The head's bytes, if they are within bounds and end in two CRLF (the parser takes LF alone as well).
+/// The head's bytes, if they are within bounds and end in two CRLF (the parser takes LF alone as
+/// well).
 fn whole_head<'b>(bytes: &'b [u8], length: usize, limits: &Limits) -> Result<&'b [u8], Reject> {
     let head = &bytes[..length];
     if length > limits.header_bytes {
@@ -367,9 +378,10 @@ struct Target<'b> {
 
 /// The bytes that we let stand in a target: visible ASCII without `#`.
 ///
-/// RFC 3986 excludes `" < > \ ^ { | }` and the backtick too, but browsers send some of them raw in queries, and
-/// nginx, HAProxy and Go all pass them, so that refusing them would break sites and protect nobody. A fragment is
-/// never sent (HAProxy refuses it since 2.8); a backend that cuts it off would see another path than our router.
+/// RFC 3986 excludes `" < > \ ^ { | }` and the backtick too, but browsers send some of them raw in
+/// queries, and nginx, HAProxy and Go all pass them, so that refusing them would break sites and
+/// protect nobody. A fragment is never sent (HAProxy refuses it since 2.8); a backend that cuts it
+/// off would see another path than our router.
 pub(super) fn is_target_text(target: &[u8]) -> bool {
     target
         .iter()
@@ -427,13 +439,14 @@ fn strip_scheme(target: &str) -> Option<&str> {
 
 /// Keeps a peer that sends byte by byte from making us parse its head anew for each.
 ///
-/// The caller parses on its first read in any case, and after that when [`Scan::might_be_complete`] says so.
+/// The caller parses on its first read in any case, and after that when [`Scan::might_be_complete`]
+/// says so.
 #[derive(Debug, Clone, Copy)]
 pub struct Scan {
     /// Bytes looked at so far.
     offset: usize,
-    /// At this length we parse anyway: faults and excesses show without an empty line too. Doubles, so that all
-    /// parses together are linear in the head.
+    /// At this length we parse anyway: faults and excesses show without an empty line too. Doubles,
+    /// so that all parses together are linear in the head.
     parse_at: usize,
 }
 
@@ -449,8 +462,8 @@ impl Scan {
         }
     }
 
-    /// `bytes` is the same buffer as before, grown. True if a line ended it (an empty line), if it cannot be right
-    /// (an LF without CR), or if it doubled.
+    /// `bytes` is the same buffer as before, grown. True if a line ended it (an empty line), if it
+    /// cannot be right (an LF without CR), or if it doubled.
     pub fn might_be_complete(&mut self, bytes: &[u8]) -> bool {
         let from = self.offset;
         self.offset = bytes.len();

@@ -1,8 +1,9 @@
 //! Bytes ↔ HTTP/1.1 messages.
 //!
-//! Decides: whether a head is well formed, which length rule governs its body, what we send on, and whether
-//! a connection may be used again. May not know: sockets, clocks, threads, routes, configuration files.
-//! Invariant: a message whose framing could be read in two ways never leaves this module as accepted.
+//! Decides: whether a head is well formed, which length rule governs its body, what we send on, and
+//! whether a connection may be used again. May not know: sockets, clocks, threads, routes,
+//! configuration files. Invariant: a message whose framing could be read in two ways never leaves
+//! this module as accepted.
 
 pub mod answer;
 pub mod body;
@@ -39,7 +40,8 @@ impl Limits {
 /// Upper bound of `Limits::header_count`: the parser's slots live on the stack (32 B each).
 pub const HEADER_COUNT_MAX: usize = 256;
 
-/// A request method. Anything but the registered ones is `Other`, and is forwarded as it was spelled.
+/// A request method. Anything but the registered ones is `Other`, and is forwarded as it was
+/// spelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     Get,
@@ -123,7 +125,8 @@ pub enum Reject {
     LengthAndChunked,
     /// Transfer-Encoding in a message of HTTP/1.0.
     ChunkedInHttp10,
-    /// A Transfer-Encoding of which `chunked` is not the last coding, or is named twice, or is misspelled.
+    /// A Transfer-Encoding of which `chunked` is not the last coding, or is named twice, or is
+    /// misspelled.
     BadTransferEncoding,
     /// A transfer coding that we do not implement (501).
     UnknownCoding,

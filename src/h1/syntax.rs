@@ -1,7 +1,8 @@
 //! The byte classes and small grammars of RFC 9110 and RFC 3986.
 //!
-//! Decides: whether a piece of text is a token, a field value, a number, an authority. May not know: what the text
-//! is for. Invariant: nothing here allocates or panics, and each answer depends on the bytes alone.
+//! Decides: whether a piece of text is a token, a field value, a number, an authority. May not
+//! know: what the text is for. Invariant: nothing here allocates or panics, and each answer depends
+//! on the bytes alone.
 
 use std::net::Ipv6Addr;
 
@@ -24,7 +25,8 @@ const fn classes() -> [u8; 256] {
         if byte == b'\t' || (byte >= b' ' && byte != 0x7f) {
             table[at] |= VALUE;
         }
-        // RFC 3986 section 3.2.2, reg-name, without the comma: a list of hosts must not pass for one.
+        // RFC 3986 section 3.2.2, reg-name, without the comma: a list of hosts must not pass for
+        // one.
         if alphanumeric || in_set(byte, b"-._~%!$&'()*+;=") {
             table[at] |= NAME;
         }
@@ -80,7 +82,8 @@ pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
     list.split(|byte| *byte == b',').map(trim)
 }
 
-/// One to nineteen digits and nothing else (RFC 9110 section 8.6). Nineteen digits always fit a `u64`.
+/// One to nineteen digits and nothing else (RFC 9110 section 8.6). Nineteen digits always fit a
+/// `u64`.
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() || bytes.len() > 19 {
         return None;
@@ -96,8 +99,8 @@ pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     Some(value)
 }
 
-/// RFC 9110 section 7.2: `uri-host [ ":" port ]` with a non-empty host.
-/// No user information, no zone, no IPvFuture: nothing sends them, and a router could be fooled by them.
+/// RFC 9110 section 7.2: `uri-host [ ":" port ]` with a non-empty host. No user information, no
+/// zone, no IPvFuture: nothing sends them, and a router could be fooled by them.
 pub(super) fn is_authority(bytes: &[u8]) -> bool {
     if bytes.first() == Some(&b'[') {
         let Some(end) = memchr::memchr(b']', bytes) else {
@@ -131,8 +134,9 @@ fn escapes_are_whole(name: &[u8]) -> bool {
     })
 }
 
-/// Whether `name` is `lower` without regard to case, where an underscore counts as a dash.
-/// `lower` is in lower case. Both are tokens, so that setting bit 5 cannot make a letter of a control character.
+/// Whether `name` is `lower` without regard to case, where an underscore counts as a dash. `lower`
+/// is in lower case. Both are tokens, so that setting bit 5 cannot make a letter of a control
+/// character.
 pub(super) fn same_name(name: &[u8], lower: &[u8]) -> bool {
     name.len() == lower.len()
         && name.iter().zip(lower).all(|(byte, want)| {
