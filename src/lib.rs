@@ -8,3 +8,5 @@ pub mod config; // text → File → Plan
 pub mod metrics; // every metric, in one list
 pub mod log; // the access log and the messages of the process
 pub mod admin; // health, readiness and metrics, on a thread of their own
+pub mod mock; // a backend to try things against
+pub mod demo; // three mock backends and the proxy in one process
