@@ -30,4 +30,7 @@ pub mod listen; // listening sockets and accepting
 pub mod engine; // io_uring or epoll
 pub mod machine; // CPUs and file descriptors
 pub mod panics; // a panic ends one connection
-pub mod version; // what was built
+pub mod cli; // arguments, and the configuration they name
+pub mod version; // what this binary is
+pub mod mock; // a backend to try things against
+pub mod demo; // three mock backends and the proxy in one process
