@@ -1,1 +1,87 @@
-fn main() {}
+//! Arguments, the configuration, the command, the exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use corelane::cli::{self, Command, ConfigText, Exit, RunArgs};
+use corelane::config;
+use corelane::config::plan::Plan;
+use corelane::version;
+
+fn main() -> ExitCode {
+    let code = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => dispatch(command),
+        Err(usage) => {
+            eprintln!("{usage}");
+            Exit::Usage.code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn dispatch(command: Command) -> u8 {
+    match command {
+        Command::Run(args) => match load(&args) {
+            Ok(_) => not_built_yet("run"),
+            Err(exit) => exit.code(),
+        },
+        Command::Check(args) => check(&args).code(),
+        Command::Show { run, origins } => show(&run, origins).code(),
+        Command::Demo(_) => not_built_yet("demo"),
+        Command::Mock(_) => not_built_yet("mock"),
+        Command::Version => print(&format!("{}\n", version::line())).code(),
+        Command::Help => print(cli::HELP).code(),
+    }
+}
+
+fn load(args: &RunArgs) -> Result<(ConfigText, Plan), Exit> {
+    let text = read(args)?;
+    match config::load(text.source()) {
+        Ok((_, plan)) => Ok((text, plan)),
+        Err(problems) => {
+            eprintln!("{problems}");
+            Err(Exit::Config)
+        }
+    }
+}
+
+fn read(args: &RunArgs) -> Result<ConfigText, Exit> {
+    ConfigText::read(args, cli::environment()).map_err(|message| {
+        eprintln!("corelane: {message}");
+        Exit::Config
+    })
+}
+
+fn check(args: &RunArgs) -> Exit {
+    match load(args) {
+        Ok((text, plan)) => print(&format!("{}: {}\n", text.name, plan.summary())),
+        Err(exit) => exit,
+    }
+}
+
+fn show(args: &RunArgs, origins: bool) -> Exit {
+    let text = match read(args) {
+        Ok(text) => text,
+        Err(exit) => return exit,
+    };
+    match config::show(text.source(), origins) {
+        Ok(shown) => print(&shown),
+        Err(problems) => {
+            eprintln!("{problems}");
+            Exit::Config
+        }
+    }
+}
+
+/// Not `println!`, which panics when the reader has gone.
+fn print(text: &str) -> Exit {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => Exit::Clean,
+        Err(_) => Exit::Failure,
+    }
+}
+
+fn not_built_yet(command: &str) -> u8 {
+    eprintln!("corelane: {command} is not built yet");
+    Exit::Failure.code()
+}
