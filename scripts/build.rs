@@ -20,8 +20,9 @@ fn main() {
         .or_else(|| git(&["rev-parse", "--short=12", "HEAD"]))
         .unwrap_or_else(|| "unknown".to_owned());
     let profile = std::env::var("PROFILE").unwrap_or_else(|_| "unknown".to_owned());
-    println!("cargo:rustc-env=CORELANE_BUILD_COMMIT={commit}");
-    println!("cargo:rustc-env=CORELANE_BUILD_PROFILE={profile}");
+    // Not CORELANE_…: cargo run passes them on, and we refuse variables of that name that we do not know.
+    println!("cargo:rustc-env=BUILT_COMMIT={commit}");
+    println!("cargo:rustc-env=BUILT_PROFILE={profile}");
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

@@ -3,10 +3,10 @@
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Twelve digits, or `unknown` for a build without git.
-pub const COMMIT: &str = env!("CORELANE_BUILD_COMMIT");
+pub const COMMIT: &str = env!("BUILT_COMMIT");
 
 /// `release` or `debug`.
-pub const PROFILE: &str = env!("CORELANE_BUILD_PROFILE");
+pub const PROFILE: &str = env!("BUILT_PROFILE");
 
 /// One line for people and scripts: `corelane 0.1.0 (d9c1e880a3b1, release)`.
 pub fn line() -> String {
