@@ -1,22 +1,18 @@
-//! The command line: arguments in, a command out; and the text of the configuration that it names.
+//! The command line: arguments in, a command out.
 //!
-//! Decides: commands, flags, which file is read, exit codes. May not know: what a key means, sockets.
+//! Decides: commands, flags, exit codes. May not know: what a key means, sockets.
 //! Invariant: a flag that its command does not take is refused, never ignored.
+
+pub mod text;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::config::Source;
-use crate::config::keys::{Key, LEVEL_NAMES, LEVELS};
+use crate::config::keys::{LEVEL_NAMES, LEVELS};
 use crate::config::plan::Level;
 use crate::config::report::nearest;
-
-/// A larger file is no configuration.
-const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-const DEFAULT_PATHS: [&str; 2] = ["config.toml", "/etc/corelane/config.toml"];
 
 /// How the process ends. The numbers are those of sysexits.h where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,54 +98,7 @@ impl fmt::Display for Usage {
     }
 }
 
-pub const HELP: &str = "\
-Corelane, a thread-per-core HTTP/1.1 reverse proxy
-
-USAGE
-  corelane [run] [-c FILE]         serve what config.toml says
-  corelane check [FILE]            report every problem of a configuration, and end
-  corelane config show [--origin]  the effective configuration with its defaults
-  corelane demo                    three backends and the proxy in one process
-  corelane mock                    one backend that answers, waits and fails on demand
-  corelane version                 version, commit and build profile
-
-EXAMPLES
-  corelane demo                          then: curl http://127.0.0.1:8080/
-  corelane check && corelane             serve only what is free of problems
-  corelane -c site.toml --shards 2       another file, two threads
-  corelane config show --origin          which value comes from where
-  CORELANE_BACKENDS=http://127.0.0.1:3001 corelane    no file at all
-  corelane mock --name slow --listen 127.0.0.1:3002 --delay 250 --fail 10
-
-FLAGS of run, check and config show
-  -c, --config FILE    else $CORELANE_CONFIG, ./config.toml, /etc/corelane/config.toml
-      --shards N       threads that serve (server.shards)
-      --log-level L    error, warn, info or debug (log.level)
-  -t, --test           the same as check
-      --origin         config show: say where each value comes from
-FLAGS of demo
-      --listen ADDR    where the proxy listens [127.0.0.1:8080]
-      --backends N     1 to 9 [3]
-FLAGS of mock
-      --listen ADDR    ip:port or unix:/path [127.0.0.1:3001]
-      --name NAME      what it calls itself in answers [mock]
-      --delay MS       milliseconds before each answer [0]
-      --fail PERCENT   of a hundred requests, how many fail [0]
-      --fail-status N  what a failing request gets [500]
-      --fast           the shortest answer, for load tests
-FLAGS of all
-  -h, --help           this text
-  -V, --version        version, commit and build profile
-
-CONFIGURATION
-  config.toml is the reference: every key, its default, its meaning.
-  CORELANE_SECTION__KEY overrides a key, as in CORELANE_TIMEOUTS__CONNECT=1s, and
-  ${NAME:-default} in a value takes a variable. Flag goes before variable, file, default.
-
-EXIT CODES
-  0 clean, 1 failure while running, 2 wrong arguments, 71 refused by the system,
-  75 drain deadline exceeded, 77 no permission, 78 bad configuration, 128+n by signal n
-";
+pub const HELP: &str = include_str!("cli/help.txt");
 
 /// A flag: its name, its letter, and whether a value follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -499,102 +448,6 @@ impl Usage {
         self.hint = Some(hint.into());
         self
     }
-}
-
-/// Everything that a configuration is made of, owned.
-#[derive(Debug)]
-pub struct ConfigText {
-    pub name: String,
-    pub text: String,
-    pub environment: Vec<(String, String)>,
-    pub flags: Vec<(Key, &'static str, String)>,
-}
-
-impl ConfigText {
-    /// Reads the file that the arguments name, or the first default one that exists.
-    /// The error is a message for the person; its exit code is `Exit::Config`.
-    pub fn read(args: &RunArgs, environment: Vec<(String, String)>) -> Result<ConfigText, String> {
-        let get = |name: &str| {
-            environment
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, value)| value.as_str())
-        };
-        let named = args.config.clone().or(get("CORELANE_CONFIG")
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from));
-        let exists = || {
-            DEFAULT_PATHS
-                .iter()
-                .map(PathBuf::from)
-                .find(|path| path.exists())
-        };
-        let (name, text) = match named.or_else(exists) {
-            Some(path) => (path.display().to_string(), read_file(&path)?),
-            None if get("CORELANE_BACKENDS").is_some() => ("(no file)".to_owned(), String::new()),
-            None => {
-                return Err(format!(
-                    "there is no configuration: looked for {}\n  name one with -c FILE or CORELANE_CONFIG, or try corelane demo",
-                    DEFAULT_PATHS.join(" and ")
-                ));
-            }
-        };
-        let mut flags = Vec::new();
-        if let Some(shards) = args.shards {
-            flags.push((Key::ServerShards, "--shards", shards.to_string()));
-        }
-        if let Some(level) = args.log_level {
-            let name = LEVELS
-                .iter()
-                .position(|known| *known == level)
-                .map_or("", |at| LEVEL_NAMES[at]);
-            flags.push((Key::LogLevel, "--log-level", name.to_owned()));
-        }
-        Ok(ConfigText {
-            name,
-            text,
-            environment,
-            flags,
-        })
-    }
-
-    pub fn source(&self) -> Source<'_> {
-        Source {
-            name: &self.name,
-            text: &self.text,
-            environment: &self.environment,
-            flags: &self.flags,
-        }
-    }
-}
-
-/// All variables; one that is not UTF-8 keeps what is.
-pub fn environment() -> Vec<(String, String)> {
-    let text = |text: OsString| text.to_string_lossy().into_owned();
-    std::env::vars_os()
-        .map(|(name, value)| (text(name), text(value)))
-        .collect()
-}
-
-fn read_file(path: &Path) -> Result<String, String> {
-    let name = path.display();
-    let metadata =
-        std::fs::metadata(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-    if metadata.len() > CONFIG_BYTES_MAX {
-        return Err(format!(
-            "{name} has more than {} MiB",
-            CONFIG_BYTES_MAX >> 20
-        ));
-    }
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
-    String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
-        format!("{name}:{line}: not UTF-8")
-    })
 }
 
 #[cfg(test)]

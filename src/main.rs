@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use corelane::cli::{self, Command, ConfigText, Exit, RunArgs};
+use corelane::cli::text::{ConfigText, environment};
+use corelane::cli::{self, Command, Exit, RunArgs};
 use corelane::config;
 use corelane::config::plan::Plan;
 use corelane::version;
@@ -46,7 +47,7 @@ fn load(args: &RunArgs) -> Result<(ConfigText, Plan), Exit> {
 }
 
 fn read(args: &RunArgs) -> Result<ConfigText, Exit> {
-    ConfigText::read(args, cli::environment()).map_err(|message| {
+    ConfigText::read(args, environment()).map_err(|message| {
         eprintln!("corelane: {message}");
         Exit::Config
     })

@@ -222,21 +222,16 @@ fn listeners(file: &File, defaults: &Settings, notes: &mut Notes) {
             && address.port() == admin_address.port()
             && (any || address.ip() == admin_address.ip())
     };
-    for listen in listens {
-        match listen {
+    for each in listens {
+        match each {
             Listen::Tcp(address) if overlaps(address) => {
-                let at = if matches!(admin.at, At::Default) {
-                    &of(Key::ServerListen).map_or(At::Default, |l| l.at.clone())
-                } else {
-                    &admin.at
-                };
-                let path = if matches!(admin.at, At::Default) {
-                    "server.listen"
-                } else {
-                    "admin.listen"
+                // Where the person wrote last: the admin's own line, or the listener that met its default.
+                let (at, path) = match &admin.at {
+                    At::Default => (&listen.at, "server.listen"),
+                    At::File(_) | At::Env(_) | At::Flag(_) => (&admin.at, "admin.listen"),
                 };
                 let fault = Fault::new(format!(
-                    "server.listen {address} and admin.listen {admin_address} are the same port"
+                    "the port is taken twice: server.listen {address}, admin.listen {admin_address}"
                 ));
                 notes.add(
                     at,

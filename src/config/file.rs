@@ -133,7 +133,13 @@ fn scope<'a>(
                 unknown_name(&member.name, scope, own),
             );
         } else if !in_section.iter().any(|key| key.allows(scope)) {
-            let fault = Fault::new(format!("[{}] stands at the top level only", member.name));
+            let cluster = in_section.iter().any(|key| key.allows(Scope::Cluster));
+            let home = if cluster {
+                "a cluster or the top level has one"
+            } else {
+                "only the top level has one"
+            };
+            let fault = Fault::new(format!("no [{}] stands here: {home}", member.name));
             notes.add(&member.name_at, &path, fault);
         } else if let Raw::Table(leaves) = &member.node.raw {
             for leaf in leaves {
@@ -225,7 +231,11 @@ fn tables<T>(
                 let path = format!("{name}[{at}]");
                 match &node.raw {
                     Raw::Table(members) => all.push(read(node, members, &path, notes)),
-                    raw => notes.add(&node.at, &path, wrong_type("a table", raw)),
+                    raw @ (Raw::Text { .. }
+                    | Raw::Integer(_)
+                    | Raw::Flag(_)
+                    | Raw::List(_)
+                    | Raw::Other(_)) => notes.add(&node.at, &path, wrong_type("a table", raw)),
                 }
             }
         }
@@ -237,7 +247,7 @@ fn tables<T>(
             );
             all.push(read(node, members, &format!("{name}[0]"), notes));
         }
-        raw => notes.add(
+        raw @ (Raw::Text { .. } | Raw::Integer(_) | Raw::Flag(_) | Raw::Other(_)) => notes.add(
             &node.at,
             name,
             wrong_type(&format!("tables [[{name}]]"), raw),
@@ -335,7 +345,7 @@ fn name(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<String>> {
                 at: node.at.clone(),
             })
         }
-        raw => {
+        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_)) => {
             notes.add(&node.at, path, wrong_type("a name", raw));
             None
         }
@@ -345,7 +355,9 @@ fn name(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<String>> {
 fn path_of(node: &Node, path: &str, notes: &mut Notes) -> Option<Box<str>> {
     let read = match &node.raw {
         Raw::Text { text, .. } => address::path(text),
-        raw => Err(wrong_type("a path such as \"/api\"", raw)),
+        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_)) => {
+            Err(wrong_type("a path such as \"/api\"", raw))
+        }
     };
     read.map_err(|fault| notes.add(&node.at, path, fault)).ok()
 }
@@ -395,7 +407,7 @@ fn backends(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<Vec<Back
                 .map(|item| address_of(item.text, &node.at, path, notes))
                 .collect()
         }
-        raw => {
+        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::Table(_) | Raw::Other(_)) => {
             notes.add(&node.at, path, wrong_type("a list of URLs", raw));
             return None;
         }
@@ -416,7 +428,7 @@ fn backend(node: &Node, path: &str, notes: &mut Notes) -> Backend {
     let members = match &node.raw {
         Raw::Text { text, .. } => return address_of(text, &node.at, path, notes),
         Raw::Table(members) => members,
-        raw => {
+        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Other(_)) => {
             notes.add(&node.at, path, wrong_type("a URL or { url, weight }", raw));
             return refused();
         }

@@ -107,70 +107,111 @@ macro_rules! keys {
 }
 
 keys! {
-    Backends "backends" TOP Kind::Structure, "", "short form: one cluster named default with one route for everything; URLs or { url, weight }";
+    Backends "backends" TOP Kind::Structure,
+        "", "short form: one cluster named default with one route for everything; URLs or { url, weight }";
 
-    ServerListen "server.listen" TOP Kind::Listens, "\"0.0.0.0:8080\"", "where clients connect";
-    ServerShards "server.shards" TOP Kind::Whole { min: 1, max: 1024, word: Some("auto") }, "\"auto\"", "threads that serve; auto is one per core, within CPU affinity and cgroup quota";
-    ServerPin "server.pin" TOP Kind::Flag, "true", "tie each shard to its core";
-    ServerEngine "server.engine" TOP Kind::Choice(&ENGINE_NAMES), "\"auto\"", "how shards wait for the kernel; auto takes io_uring where it is allowed";
-    ServerDrainTimeout "server.drain_timeout" TOP duration(DAY, false), "\"25s\"", "how long requests in flight may go on after SIGTERM";
-    ServerTcpCongestion "server.tcp_congestion" TOP Kind::Congestion, "\"\"", "congestion control towards clients; empty leaves the system's";
+    ServerListen "server.listen" TOP Kind::Listens,
+        "\"0.0.0.0:8080\"", "where clients connect";
+    ServerShards "server.shards" TOP Kind::Whole { min: 1, max: 1024, word: Some("auto") },
+        "\"auto\"", "threads that serve; auto is one per core, within affinity and quota";
+    ServerPin "server.pin" TOP Kind::Flag,
+        "true", "tie each shard to its core";
+    ServerEngine "server.engine" TOP Kind::Choice(&ENGINE_NAMES),
+        "\"auto\"", "how shards wait for the kernel; auto takes io_uring where it is allowed";
+    ServerDrainTimeout "server.drain_timeout" TOP duration(DAY, false),
+        "\"25s\"", "how long requests in flight may go on after SIGTERM";
+    ServerTcpCongestion "server.tcp_congestion" TOP Kind::Congestion,
+        "\"\"", "congestion control towards clients; empty leaves the system's";
 
-    AdminListen "admin.listen" TOP Kind::Admin, "\"127.0.0.1:2112\"", "where /healthz, /readyz and /metrics answer";
+    AdminListen "admin.listen" TOP Kind::Admin,
+        "\"127.0.0.1:2112\"", "where /healthz, /readyz and /metrics answer";
 
-    LogLevel "log.level" TOP Kind::Choice(&LEVEL_NAMES), "\"info\"", "least severe message that is written to stderr";
-    LogAccess "log.access" TOP Kind::Flag, "true", "write one line per request to stdout";
-    LogFormat "log.format" TOP Kind::Choice(&FORMAT_NAMES), "\"json\"", "form of the access line";
+    LogLevel "log.level" TOP Kind::Choice(&LEVEL_NAMES),
+        "\"info\"", "least severe message that is written to stderr";
+    LogAccess "log.access" TOP Kind::Flag,
+        "true", "write one line per request to stdout";
+    LogFormat "log.format" TOP Kind::Choice(&FORMAT_NAMES),
+        "\"json\"", "form of the access line";
 
-    ClientHeader "timeouts.client_header" TOP duration(DAY, false), "\"10s\"", "from a request's first byte to its whole head, else 408; top level only";
-    ClientBody "timeouts.client_body" ROUTES duration(DAY, false), "\"30s\"", "longest silence while the client sends a body, else 408";
-    Keepalive "timeouts.keepalive" TOP duration(DAY, false), "\"1m\"", "an idle client connection is closed after this; top level only";
-    ClientWrite "timeouts.client_write" ROUTES duration(DAY, false), "\"30s\"", "longest stall while the client does not take its response";
-    Connect "timeouts.connect" ROUTES duration(DAY, false), "\"2s\"", "to open a connection to a backend, else 504";
-    FirstByte "timeouts.first_byte" ROUTES duration(DAY, false), "\"30s\"", "from the request sent to the response's first byte, else 504";
-    BackendIdle "timeouts.backend_idle" ROUTES duration(DAY, false), "\"1m\"", "longest silence of a backend within a response";
-    Request "timeouts.request" ROUTES duration(DAY, true), "\"off\"", "the whole request; it cuts streams, so it is off";
-    Tunnel "timeouts.tunnel" ROUTES duration(30 * DAY, false), "\"1h\"", "longest silence of both sides of a WebSocket or other upgrade";
+    ClientHeader "timeouts.client_header" TOP duration(DAY, false),
+        "\"10s\"", "from a request's first byte to its whole head, else 408; top level only";
+    ClientBody "timeouts.client_body" ROUTES duration(DAY, false),
+        "\"30s\"", "longest silence while the client sends a body, else 408";
+    Keepalive "timeouts.keepalive" TOP duration(DAY, false),
+        "\"1m\"", "an idle client connection is closed after this; top level only";
+    ClientWrite "timeouts.client_write" ROUTES duration(DAY, false),
+        "\"30s\"", "longest stall while the client does not take its response";
+    Connect "timeouts.connect" ROUTES duration(DAY, false),
+        "\"2s\"", "to open a connection to a backend, else 504";
+    FirstByte "timeouts.first_byte" ROUTES duration(DAY, false),
+        "\"30s\"", "from the request sent to the response's first byte, else 504";
+    BackendIdle "timeouts.backend_idle" ROUTES duration(DAY, false),
+        "\"1m\"", "longest silence of a backend within a response";
+    Request "timeouts.request" ROUTES duration(DAY, true),
+        "\"off\"", "the whole request; it cuts streams, so it is off";
+    Tunnel "timeouts.tunnel" ROUTES duration(30 * DAY, false),
+        "\"1h\"", "longest silence of both sides of a WebSocket or other upgrade";
 
-    HeaderBytes "limits.header_bytes" TOP Kind::Size { min: KIB, max: 256 * KIB, unlimited: false }, "\"32KiB\"", "longest head of a request, else 431";
-    HeaderCount "limits.header_count" TOP Kind::Whole { min: 1, max: crate::h1::HEADER_COUNT_MAX as u64, word: None }, "100", "most header fields in a request, else 431";
-    RequestLine "limits.request_line" TOP Kind::Size { min: 256, max: 64 * KIB, unlimited: false }, "\"8KiB\"", "longest request line, else 414";
-    Body "limits.body" ROUTES Kind::Size { min: 0, max: 1 << 60, unlimited: true }, "\"unlimited\"", "largest request body, else 413";
-    Connections "limits.connections" TOP Kind::Whole { min: 0, max: 10_000_000, word: None }, "0", "most client connections; 0 is as many as file descriptors allow";
-    ConnectionRequests "limits.connection_requests" TOP Kind::Whole { min: 1, max: 1_000_000_000, word: None }, "10000", "requests on one client connection before it is closed, ± 10 %";
+    HeaderBytes "limits.header_bytes" TOP Kind::Size { min: KIB, max: 256 * KIB, unlimited: false },
+        "\"32KiB\"", "longest head of a request, else 431";
+    HeaderCount "limits.header_count" TOP Kind::Whole { min: 1, max: crate::h1::HEADER_COUNT_MAX as u64, word: None },
+        "100", "most header fields in a request, else 431";
+    RequestLine "limits.request_line" TOP Kind::Size { min: 256, max: 64 * KIB, unlimited: false },
+        "\"8KiB\"", "longest request line, else 414";
+    Body "limits.body" ROUTES Kind::Size { min: 0, max: 1 << 60, unlimited: true },
+        "\"unlimited\"", "largest request body, else 413";
+    Connections "limits.connections" TOP Kind::Whole { min: 0, max: 10_000_000, word: None },
+        "0", "most client connections; 0 is as many as file descriptors allow";
+    ConnectionRequests "limits.connection_requests" TOP Kind::Whole { min: 1, max: 1_000_000_000, word: None },
+        "10000", "requests on one client connection before it is closed, ± 10 %";
 
-    PoolIdlePerShard "pool.idle_per_shard" CLUSTERS Kind::Whole { min: 0, max: 65_536, word: None }, "64", "idle connections that each shard keeps per backend";
-    PoolIdleTotal "pool.idle_total" CLUSTERS Kind::Whole { min: 0, max: 1_000_000, word: None }, "1024", "idle connections kept per backend over all shards";
-    PoolIdleTimeout "pool.idle_timeout" CLUSTERS duration(DAY, false), "\"30s\"", "an idle backend connection is closed after this";
-    PoolTcpCongestion "pool.tcp_congestion" CLUSTERS Kind::Congestion, "\"\"", "congestion control towards backends; empty leaves the system's";
+    PoolIdlePerShard "pool.idle_per_shard" CLUSTERS Kind::Whole { min: 0, max: 65_536, word: None },
+        "64", "idle connections that each shard keeps per backend";
+    PoolIdleTotal "pool.idle_total" CLUSTERS Kind::Whole { min: 0, max: 1_000_000, word: None },
+        "1024", "idle connections kept per backend over all shards";
+    PoolIdleTimeout "pool.idle_timeout" CLUSTERS duration(DAY, false),
+        "\"30s\"", "an idle backend connection is closed after this";
+    PoolTcpCongestion "pool.tcp_congestion" CLUSTERS Kind::Congestion,
+        "\"\"", "congestion control towards backends; empty leaves the system's";
 
-    Algorithm "load_balancer.algorithm" CLUSTERS Kind::Choice(&ALGORITHM_NAMES), "\"round_robin\"", "who gets the next request; both names weigh smoothly by weight";
+    Algorithm "load_balancer.algorithm" CLUSTERS Kind::Choice(&ALGORITHM_NAMES),
+        "\"round_robin\"", "who gets the next request; both names weigh smoothly by weight";
 
-    TrustedProxies "forwarding.trusted_proxies" TOP Kind::Cidrs, "[]", "peers whose X-Forwarded-* is believed";
-    Via "forwarding.via" TOP Kind::Token, "\"corelane\"", "our name in the Via field";
-    Host "forwarding.host" ROUTES Kind::Host, "\"pass\"", "the Host a backend sees: the client's, the backend's own, or a fixed one";
+    TrustedProxies "forwarding.trusted_proxies" TOP Kind::Cidrs,
+        "[]", "peers whose X-Forwarded-* is believed";
+    Via "forwarding.via" TOP Kind::Token,
+        "\"corelane\"", "our name in the Via field";
+    Host "forwarding.host" ROUTES Kind::Host,
+        "\"pass\"", "the Host a backend sees: the client's, the backend's own, or a fixed one";
 
-    Clusters "clusters" TOP Kind::Structure, "", "long form: named groups of equal backends, up to 10000";
-    ClusterName "clusters[].name" TOP Kind::Structure, "", "unique; letters, digits, dot, dash and underscore, up to 64";
-    ClusterBackends "clusters[].backends" TOP Kind::Structure, "", "URLs or { url, weight }, up to 10000 over all clusters";
-    BackendUrl "clusters[].backends[].url" TOP Kind::Structure, "", "http://host, http://host:port, http://[v6]:port or unix:/path";
-    BackendWeight "clusters[].backends[].weight" TOP Kind::Structure, "", "share of the traffic, 0 to 65535, default 1; 0 takes none";
+    Clusters "clusters" TOP Kind::Structure,
+        "", "long form: named groups of equal backends, up to 10000";
+    ClusterName "clusters[].name" TOP Kind::Structure,
+        "", "unique; letters, digits, dot, dash and underscore, up to 64";
+    ClusterBackends "clusters[].backends" TOP Kind::Structure,
+        "", "URLs or { url, weight }, up to 10000 over all clusters";
+    BackendUrl "clusters[].backends[].url" TOP Kind::Structure,
+        "", "http://host, http://host:port, http://[v6]:port or unix:/path";
+    BackendWeight "clusters[].backends[].weight" TOP Kind::Structure,
+        "", "share of the traffic, 0 to 65535, default 1; 0 takes none";
 
-    Routes "routes" TOP Kind::Structure, "", "long form: which requests go to which cluster, up to 50000";
-    RouteName "routes[].name" TOP Kind::Structure, "", "unique, for logs and metrics; default routes[N]";
-    RouteHosts "routes[].hosts" TOP Kind::Structure, "", "exact or *.suffix, up to 1000; default any host";
-    RoutePathPrefix "routes[].path_prefix" TOP Kind::Structure, "", "the longest prefix that matches wins; default /";
-    RoutePath "routes[].path" TOP Kind::Structure, "", "the whole path, in place of path_prefix; goes before every prefix";
-    RouteMethods "routes[].methods" TOP Kind::Structure, "", "up to 64; default any method";
-    RouteCluster "routes[].cluster" TOP Kind::Structure, "", "the cluster that serves it; required";
+    Routes "routes" TOP Kind::Structure,
+        "", "long form: which requests go to which cluster, up to 50000";
+    RouteName "routes[].name" TOP Kind::Structure,
+        "", "unique, for logs and metrics; default routes[N]";
+    RouteHosts "routes[].hosts" TOP Kind::Structure,
+        "", "exact or *.suffix, up to 1000; default any host";
+    RoutePathPrefix "routes[].path_prefix" TOP Kind::Structure,
+        "", "the longest prefix that matches wins; default /";
+    RoutePath "routes[].path" TOP Kind::Structure,
+        "", "the whole path, in place of path_prefix; goes before every prefix";
+    RouteMethods "routes[].methods" TOP Kind::Structure,
+        "", "up to 64; default any method";
+    RouteCluster "routes[].cluster" TOP Kind::Structure,
+        "", "the cluster that serves it; required";
 }
 
 impl Key {
-    /// The key with this `section.key` path, if it is no structure.
-    pub fn find(path: &str) -> Option<Key> {
-        Key::settings().find(|key| key.spec().path == path)
-    }
-
     /// All keys with a generic value.
     pub fn settings() -> impl Iterator<Item = Key> {
         Key::ALL
@@ -191,6 +232,15 @@ impl Key {
             .path
             .rsplit_once('.')
             .map_or(self.spec().path, |(_, leaf)| leaf)
+    }
+
+    /// The words of a `Kind::Choice`, in the order of its `Value::Choice`.
+    pub fn choices(self) -> &'static [&'static str] {
+        if let Kind::Choice(names) = self.spec().kind {
+            names
+        } else {
+            &[]
+        }
     }
 
     /// The variable that overrides this key at the top level.

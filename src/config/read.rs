@@ -51,7 +51,8 @@ impl Raw {
         match self {
             Raw::Text { .. } => "a string",
             Raw::Integer(_) => "a number",
-            Raw::Flag(_) => "true or false",
+            Raw::Flag(true) => "true",
+            Raw::Flag(false) => "false",
             Raw::List(_) => "a list",
             Raw::Table(_) => "a table",
             Raw::Other(noun) => noun,
@@ -234,7 +235,7 @@ impl Reader<'_> {
             DeValue::String(text) => match substitute(text, self.environment) {
                 Ok((text, loose)) => Raw::Text { text, loose },
                 Err(fault) => {
-                    self.notes.add(&at, path, fault);
+                    self.notes.broken(&at, path, fault);
                     Raw::Other("a broken substitution")
                 }
             },

@@ -3,6 +3,7 @@
 //! Decides: how a list of problems looks to a person. May not know: keys and their meaning.
 //! Invariant: all problems are kept and counted, in the order of the file; no report shows a password of a URL.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -57,10 +58,23 @@ impl Fault {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     list: Vec<(At, String, Fault)>,
+    /// Where a value begins that could not be read at all: it causes no second problem.
+    broken: HashSet<usize>,
 }
 
 impl Notes {
+    /// A problem with a value that has none of its own to judge.
+    pub(super) fn broken(&mut self, at: &At, path: &str, fault: Fault) {
+        self.add(at, path, fault);
+        if let At::File(span) = at {
+            self.broken.insert(span.start);
+        }
+    }
+
     pub(super) fn add(&mut self, at: &At, path: &str, fault: Fault) {
+        if matches!(at, At::File(span) if self.broken.contains(&span.start)) {
+            return;
+        }
         self.list.push((at.clone(), path.to_owned(), fault));
     }
 
@@ -287,7 +301,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
             let other: Vec<char> = candidate.chars().take(64).collect();
             let begins = name.len().min(other.len()) >= 3
                 && (name.starts_with(&other) || other.starts_with(&name));
-            let distance = if begins { 1 } else { distance(&name, &other) };
+            let part = begins || (name.len() >= 4 && other.ends_with(&name));
+            let distance = if part { 1 } else { distance(&name, &other) };
             (distance <= within && distance < other.len()).then_some((distance, candidate))
         })
         .min_by_key(|(distance, _)| *distance)

@@ -89,10 +89,7 @@ pub(super) fn show(key: Key, value: &Value) -> String {
             | Kind::Host
             | Kind::Structure => number.to_string(),
         },
-        Value::Choice(at) => match &key.spec().kind {
-            Kind::Choice(names) => string(names[*at]),
-            kind => unreachable!("a choice is the value of a choice, not of {kind:?}"),
-        },
+        Value::Choice(at) => string(key.choices()[*at]),
         Value::Listens(listens) => match listens.as_slice() {
             [one] => string(&show_listen(one)),
             many => array(many.iter().map(show_listen)),
@@ -155,19 +152,18 @@ fn flag(node: &Node, kind: &Kind) -> Result<bool, Fault> {
 }
 
 fn whole(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Result<Value, Fault> {
-    let number = match &node.raw {
-        Raw::Text { text, .. } if Some(text.as_str()) == word => return Ok(Value::Unset),
-        raw => integer(raw).map_err(|hint| {
-            let fault = wrong_type(&kind.bounds(), raw);
-            match (hint, raw) {
-                (Some(hint), _) => fault.hint(hint),
-                (None, Raw::Text { text, .. }) => {
-                    Fault::new(format!("\"{text}\" is not {}", kind.bounds())).near(text, word)
-                }
-                (None, _) => fault,
-            }
-        })?,
-    };
+    if let Raw::Text { text, .. } = &node.raw {
+        if Some(text.as_str()) == word {
+            return Ok(Value::Unset);
+        }
+    }
+    let number = integer(&node.raw).map_err(|hint| match (hint, &node.raw) {
+        (Some(hint), raw) => wrong_type(&kind.bounds(), raw).hint(hint),
+        (None, Raw::Text { text, .. }) => {
+            Fault::new(format!("\"{text}\" is not {}", kind.bounds())).near(text, word)
+        }
+        (None, raw) => wrong_type(&kind.bounds(), raw),
+    })?;
     in_range(number, min, max)
         .map(Value::Number)
         .ok_or_else(|| Fault::new(format!("{number} is not in {min} to {max}")))
@@ -317,11 +313,17 @@ fn host(node: &Node, kind: &Kind, path: &str, notes: &mut Notes) -> Option<HostP
                     Ok(host) => return Some(HostPolicy::Fixed(host)),
                     Err(fault) => fault,
                 },
-                raw => wrong_type("a host such as \"example.org\"", raw),
+                raw @ (Raw::Integer(_)
+                | Raw::Flag(_)
+                | Raw::List(_)
+                | Raw::Table(_)
+                | Raw::Other(_)) => wrong_type("a host such as \"example.org\"", raw),
             },
             _ => Fault::new(format!("expected {}", kind.bounds())),
         },
-        raw => wrong_type(&kind.bounds(), raw),
+        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Other(_)) => {
+            wrong_type(&kind.bounds(), raw)
+        }
     };
     notes.add(&node.at, path, fault);
     None
@@ -416,12 +418,16 @@ pub(super) fn texts<'a>(
                 let path = format!("{path}[{at}]");
                 match &node.raw {
                     Raw::Text { text, .. } => items.push(Item { text, node, path }),
-                    raw => notes.add(&node.at, &path, wrong_type("a string", raw)),
+                    raw @ (Raw::Integer(_)
+                    | Raw::Flag(_)
+                    | Raw::List(_)
+                    | Raw::Table(_)
+                    | Raw::Other(_)) => notes.add(&node.at, &path, wrong_type("a string", raw)),
                 }
             }
             (items.len() == nodes.len()).then_some(items)
         }
-        raw => {
+        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::Table(_) | Raw::Other(_)) => {
             notes.add(&node.at, path, wrong_type(expected, raw));
             None
         }
@@ -431,6 +437,8 @@ pub(super) fn texts<'a>(
 fn text<'a>(node: &'a Node, kind: &Kind) -> Result<&'a str, Fault> {
     match &node.raw {
         Raw::Text { text, .. } => Ok(text),
-        raw => Err(wrong_type(&kind.bounds(), raw)),
+        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_)) => {
+            Err(wrong_type(&kind.bounds(), raw))
+        }
     }
 }
