@@ -26,7 +26,7 @@ use answer::Behaviour;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How one mock backend behaves.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
     /// Its name, in every answer.
     pub name: String,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 
+use crate::cli::Exit;
 use crate::admin::{self, Admin, AdminState, Phase};
 use crate::config::plan::{Address, Level, Listen, Plan};
 use crate::engine::{self, Chosen};
@@ -24,16 +25,6 @@ use crate::metrics::{BackendInfo, Info, ShardMetrics};
 use crate::shard::Shard;
 use crate::shared::{Shared, Stop};
 use crate::timer::TICK_NS;
-
-/// Exit codes (BSD sysexits where they fit).
-pub const EXIT_OK: u8 = 0;
-pub const EXIT_FAILURE: u8 = 1;
-/// EX_OSERR: the system refused something that we need.
-pub const EXIT_OS: u8 = 71;
-/// EX_TEMPFAIL: the drain's deadline passed and connections were cut.
-pub const EXIT_CUT: u8 = 75;
-/// EX_NOPERM.
-pub const EXIT_PERMISSION: u8 = 77;
 
 /// How long the log's writer may take to empty its queue at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -49,10 +40,10 @@ pub struct StartError {
 }
 
 impl StartError {
-    pub fn exit_code(&self) -> u8 {
+    pub fn exit(&self) -> Exit {
         match self.error.kind() {
-            io::ErrorKind::PermissionDenied => EXIT_PERMISSION,
-            _ => EXIT_OS,
+            io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::Os,
         }
     }
 }
@@ -87,21 +78,21 @@ enum Ended {
 }
 
 /// Runs the plan until a signal ends it; the process's exit code.
-pub fn run(plan: Plan) -> u8 {
+pub fn run(plan: Plan) -> Exit {
     let events = Events::to_stderr(plan.log.level);
     // Before any thread: signals must find their handler.
     let signals = match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGQUIT]) {
         Ok(signals) => signals,
         Err(error) => {
             events.say(unix_ms(), Level::Error, "cannot handle signals", &[("error", &error)]);
-            return EXIT_OS;
+            return Exit::Os;
         }
     };
     match start(plan) {
         Ok(server) => server.wait(signals),
         Err(error) => {
             events.say(unix_ms(), Level::Error, "cannot start", &[("error", &error)]);
-            error.exit_code()
+            error.exit()
         }
     }
 }
@@ -268,7 +259,7 @@ impl Lane {
 
 impl Server {
     /// Ends on the first signal by draining, on the second at once.
-    fn wait(self, mut signals: signal_hook::iterator::Signals) -> u8 {
+    fn wait(self, mut signals: signal_hook::iterator::Signals) -> Exit {
         let (notice, noticed) = channel();
         let handle = signals.handle();
         let waiter = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -280,13 +271,13 @@ impl Server {
         });
         let code = match waiter {
             Ok(_) => self.control(&noticed),
-            Err(_) => EXIT_OS,
+            Err(_) => Exit::Os,
         };
         handle.close();
         code
     }
 
-    fn control(mut self, noticed: &Receiver<i32>) -> u8 {
+    fn control(mut self, noticed: &Receiver<i32>) -> Exit {
         let signal = loop {
             if let Ok(signal) = noticed.recv_timeout(Duration::from_millis(200)) {
                 break signal;
@@ -294,7 +285,7 @@ impl Server {
             // A shard that ends by itself has failed: fail as a whole rather than serve with less.
             if let Ok(Ended::Failed(error)) = self.ended.try_recv() {
                 self.say(Level::Error, "a shard failed", &[("error", &error)]);
-                return EXIT_FAILURE;
+                return Exit::Failure;
             }
         };
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
@@ -311,19 +302,19 @@ impl Server {
     }
 
     /// Finishes what is under way, for at most `timeout`; a second signal ends it at once.
-    fn drain(&mut self, timeout: Duration, noticed: &Receiver<i32>) -> u8 {
+    fn drain(&mut self, timeout: Duration, noticed: &Receiver<i32>) -> Exit {
         self.state.set_phase(Phase::Draining);
         self.shared.set_stop(Stop::Drain);
         let step = Duration::from_nanos(TICK_NS);
         let mut left = timeout;
         let mut running = self.threads.len();
-        let mut code = EXIT_OK;
+        let mut code = Exit::Clean;
         while running > 0 {
             match self.ended.recv_timeout(step) {
                 Ok(Ended::Drained | Ended::Cut) => running -= 1,
                 Ok(Ended::Failed(_)) => {
                     running -= 1;
-                    code = EXIT_FAILURE;
+                    code = Exit::Failure;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => left = left.saturating_sub(step),
@@ -336,7 +327,7 @@ impl Server {
                 while running > 0 && self.ended.recv_timeout(STOP_PATIENCE).is_ok() {
                     running -= 1;
                 }
-                return again.map_or(EXIT_CUT, |signal| 128 + u8::try_from(signal).unwrap_or(0));
+                return again.map_or(Exit::DrainDeadline, |signal| Exit::Signal(u8::try_from(signal).unwrap_or(0)));
             }
         }
         self.say(Level::Info, "drained", &[]);

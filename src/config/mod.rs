@@ -1,3 +1,119 @@
 //! Text → `File` → `Plan`.
+//!
+//! Decides: what a configuration means, and everything that is wrong with it, at once. May not know: sockets,
+//! clocks, threads, where the text comes from. Invariant: the same sources always give the same plan or the
+//! same report; there is no half-accepted configuration.
+//!
+//! Reading order: `keys` (the one list of keys), `load` below, `read` (TOML and environment to a raw tree),
+//! `value` (raw to typed), `file`, `check`, `resolve`, `plan`; `report` says what is wrong, `show` what counts.
 
+mod address;
+mod check;
+pub mod file;
+pub mod keys;
 pub mod plan;
+mod read;
+pub mod report;
+mod resolve;
+mod show;
+mod units;
+pub mod value;
+
+use file::{File, Found, Settings};
+use keys::Key;
+use plan::Plan;
+use report::{At, Notes, Problems};
+
+/// Everything that a configuration is made of. A flag goes before the environment, that before the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The file's name, for reports.
+    pub name: &'a str,
+    pub text: &'a str,
+    /// All variables of the process.
+    pub environment: &'a [(String, String)],
+    /// Keys that flags of the command line set: key, flag, value.
+    pub flags: &'a [(Key, &'static str, String)],
+}
+
+impl<'a> Source<'a> {
+    /// A text alone: no environment, no flags.
+    pub fn of(name: &'a str, text: &'a str) -> Source<'a> {
+        Source {
+            name,
+            text,
+            environment: &[],
+            flags: &[],
+        }
+    }
+}
+
+/// Reads and checks a configuration. `corelane check` and `corelane run` are both this.
+pub fn load(source: Source<'_>) -> Result<(File, Plan), Problems> {
+    let mut notes = Notes::default();
+    let defaults = defaults();
+    let members = read::document(source.text, source.environment, &mut notes);
+    let mut file = File::read(members.as_deref().unwrap_or(&[]), &mut notes);
+    for (key, node) in read::overrides(source.environment, &mut notes) {
+        file.set(key, &node, &mut notes);
+    }
+    for (key, flag, value) in source.flags {
+        file.set(*key, &read::loose(value, At::Flag(flag)), &mut notes);
+    }
+    // What a broken text seems to leave out may well be in it.
+    if members.is_some() {
+        check::check(&file, &defaults, &mut notes);
+    }
+    if !notes.is_empty() {
+        return Err(notes.finish(source.name, source.text));
+    }
+    let plan = resolve::plan(&file, &defaults);
+    Ok((file, plan))
+}
+
+/// The effective configuration as TOML; with `origins`, each value says where it came from.
+pub fn show(source: Source<'_>, origins: bool) -> Result<String, Problems> {
+    let (file, _) = load(source)?;
+    Ok(show::render(
+        &file,
+        &defaults(),
+        source.name,
+        source.text,
+        origins,
+    ))
+}
+
+/// The default of every key.
+pub fn defaults() -> Settings {
+    let mut notes = Notes::default();
+    let default = |key: Key| {
+        let node = read::value(key.spec().default, &mut notes)?;
+        let value = value::read(key, &node, key.spec().path, &mut notes)?;
+        Some((
+            key,
+            Found {
+                value,
+                at: At::Default,
+            },
+        ))
+    };
+    Key::settings().filter_map(default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_of_its_key() {
+        let defaults = defaults();
+        for key in Key::settings() {
+            let found = defaults.get(&key).unwrap_or_else(|| panic!("{key:?}"));
+            assert_eq!(
+                value::show(key, &found.value),
+                key.spec().default,
+                "{key:?}"
+            );
+        }
+    }
+}

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::h1::{Limits, Method};
+use crate::h1::Limits;
 use crate::policy::balance::Balance;
 use crate::policy::route::Router;
 use crate::policy::{BackendId, ClusterId};
@@ -38,6 +38,22 @@ pub struct Plan {
     pub clusters: Vec<Cluster>,
     /// Indexed by `BackendId`: all backends of all clusters.
     pub backends: Vec<Backend>,
+}
+
+impl Plan {
+    /// One line for people: `fine: 3 backends in 1 cluster, 1 route`.
+    pub fn summary(&self) -> String {
+        let count = |count: usize, noun: &str| match count {
+            1 => format!("1 {noun}"),
+            _ => format!("{count} {noun}s"),
+        };
+        format!(
+            "fine: {} in {}, {}",
+            count(self.backends.len(), "backend"),
+            count(self.clusters.len(), "cluster"),
+            count(self.routes.len(), "route")
+        )
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -112,11 +128,17 @@ impl Cidr {
         match (self.network, ip.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(ip)) => {
                 let shift = 32 - u32::from(self.prefix.min(32));
-                (u32::from(network) ^ u32::from(ip)).checked_shr(shift).unwrap_or(0) == 0
+                (u32::from(network) ^ u32::from(ip))
+                    .checked_shr(shift)
+                    .unwrap_or(0)
+                    == 0
             }
             (IpAddr::V6(network), IpAddr::V6(ip)) => {
                 let shift = 128 - u32::from(self.prefix.min(128));
-                (u128::from(network) ^ u128::from(ip)).checked_shr(shift).unwrap_or(0) == 0
+                (u128::from(network) ^ u128::from(ip))
+                    .checked_shr(shift)
+                    .unwrap_or(0)
+                    == 0
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
@@ -195,9 +217,13 @@ pub struct Backend {
     pub weight: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A host and port; `resolved` is filled before the shards start (IP literals at once), in order of preference.
-    Tcp { host: Box<str>, port: u16, resolved: Vec<SocketAddr> },
+    Tcp {
+        host: Box<str>,
+        port: u16,
+        resolved: Vec<SocketAddr>,
+    },
     Unix(PathBuf),
 }

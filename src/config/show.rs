@@ -1,0 +1,130 @@
+//! The effective configuration, as TOML that loads to the same plan.
+//!
+//! Decides: order and form of `corelane config show`. May not know: plans. Invariant: every key of the top
+//! level is shown; a cluster or a route shows what it sets itself, the rest it inherits.
+
+use std::fmt::Write;
+
+use super::file::{Backend, File, Settings};
+use super::report::{At, Lines};
+use super::value::{array, show, string};
+use crate::policy::route::{HostPattern, MethodName, PathPattern};
+
+/// With `origins`, each value says where it came from.
+pub(super) fn render(
+    file: &File,
+    defaults: &Settings,
+    name: &str,
+    text: &str,
+    origins: bool,
+) -> String {
+    let mut page = Page {
+        out: String::new(),
+        origins,
+        name,
+        lines: Lines::new(text),
+    };
+    if let Some(backends) = &file.backends {
+        page.key("backends", &show_backends(&backends.value), &backends.at);
+    }
+    let mut effective = defaults.clone();
+    effective.extend(
+        file.settings
+            .iter()
+            .map(|(key, found)| (*key, found.clone())),
+    );
+    page.sections("", &effective);
+    for cluster in &file.clusters {
+        page.line("\n[[clusters]]");
+        if let Some(name) = &cluster.name {
+            page.key("name", &string(&name.value), &name.at);
+        }
+        if let Some(backends) = &cluster.backends {
+            page.key("backends", &show_backends(&backends.value), &backends.at);
+        }
+        page.sections("clusters.", &cluster.settings);
+    }
+    for route in &file.routes {
+        page.line("\n[[routes]]");
+        if let Some(name) = &route.name {
+            page.key("name", &string(&name.value), &name.at);
+        }
+        if let Some(cluster) = &route.cluster {
+            page.key("cluster", &string(&cluster.value), &cluster.at);
+        }
+        if let Some(hosts) = route.hosts.as_ref().filter(|hosts| !hosts.is_empty()) {
+            page.key("hosts", &array(hosts.iter().map(show_host)), &route.at);
+        }
+        match &route.path {
+            Some(PathPattern::Exact(path)) => page.key("path", &string(path), &route.at),
+            Some(PathPattern::Prefix(path)) => page.key("path_prefix", &string(path), &route.at),
+            None => {}
+        }
+        if let Some(methods) = route.methods.as_ref().filter(|methods| !methods.is_empty()) {
+            page.key(
+                "methods",
+                &array(methods.iter().map(show_method)),
+                &route.at,
+            );
+        }
+        page.sections("routes.", &route.settings);
+    }
+    page.out
+}
+
+struct Page<'a> {
+    out: String,
+    origins: bool,
+    name: &'a str,
+    lines: Lines<'a>,
+}
+
+impl Page<'_> {
+    fn sections(&mut self, prefix: &str, settings: &Settings) {
+        let mut section = "";
+        for (key, found) in settings {
+            if key.section() != section {
+                section = key.section();
+                self.line(&format!("\n[{prefix}{section}]"));
+            }
+            self.key(key.leaf(), &show(*key, &found.value), &found.at);
+        }
+    }
+
+    fn key(&mut self, name: &str, value: &str, at: &At) {
+        let origin = match at {
+            _ if !self.origins => String::new(),
+            At::Default => "  # from: default".to_owned(),
+            At::File(span) => format!("  # from: {}:{}", self.name, self.lines.number(span.start)),
+            At::Env(variable) => format!("  # from: env {variable}"),
+            At::Flag(flag) => format!("  # from: flag {flag}"),
+        };
+        self.line(&format!("{name} = {value}{origin}"));
+    }
+
+    fn line(&mut self, line: &str) {
+        writeln!(self.out, "{line}").expect("writing to a string does not fail");
+    }
+}
+
+fn show_backends(backends: &[Backend]) -> String {
+    let each = backends.iter().map(|backend| match backend.weight {
+        None => string(&backend.url),
+        Some(weight) => format!("{{ url = {}, weight = {weight} }}", string(&backend.url)),
+    });
+    format!("[{}]", each.collect::<Vec<_>>().join(", "))
+}
+
+fn show_host(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(host) => host.to_string(),
+        HostPattern::Suffix(suffix) => format!("*.{suffix}"),
+    }
+}
+
+fn show_method(method: &MethodName) -> String {
+    match method {
+        MethodName::Known(method) => format!("{method:?}").to_ascii_uppercase(),
+        MethodName::Custom(name) => name.to_string(),
+    }
+}

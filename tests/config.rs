@@ -1,0 +1,609 @@
+//! The configuration, from text to report, and the binary's exit codes.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use corelane::config::file::File;
+use corelane::config::keys::{Key, Kind, Scope};
+use corelane::config::plan::{Address, Engine, HostPolicy, Level, Plan};
+use corelane::config::{self, Source, defaults};
+
+const REFERENCE: &str = include_str!("../config.toml");
+const PROBLEMS: &str = "tests/config/problems.txt";
+
+struct Case {
+    name: String,
+    environment: Vec<(String, String)>,
+    toml: String,
+    report: String,
+}
+
+fn cases(text: &str) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for part in text.split("\n=== ").skip(1) {
+        let (head, rest) = part.split_once("--- toml\n").expect(part);
+        let (toml, report) = rest.split_once("--- report").expect(part);
+        let mut lines = head.lines();
+        cases.push(Case {
+            name: lines.next().unwrap().to_owned(),
+            environment: lines
+                .map(|line| pair(line.split_once('=').expect(line)))
+                .collect(),
+            toml: toml.to_owned(),
+            report: report.trim().to_owned(),
+        });
+    }
+    cases
+}
+
+fn pair((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+fn load(
+    toml: &str,
+    environment: &[(&str, &str)],
+    flags: &[(Key, &'static str, &str)],
+) -> Result<(File, Plan), String> {
+    let environment: Vec<_> = environment.iter().copied().map(pair).collect();
+    let flags: Vec<_> = flags
+        .iter()
+        .map(|(key, flag, value)| (*key, *flag, (*value).to_owned()))
+        .collect();
+    let source = Source {
+        name: "config.toml",
+        text: toml,
+        environment: &environment,
+        flags: &flags,
+    };
+    config::load(source).map_err(|problems| problems.to_string())
+}
+
+fn plan(toml: &str) -> Plan {
+    load(toml, &[], &[])
+        .map_err(|report| panic!("{report}"))
+        .unwrap()
+        .1
+}
+
+#[test]
+fn every_problem_has_its_report() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PROBLEMS);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut blessed = text.split("\n=== ").next().unwrap().to_owned();
+    for case in cases(&text) {
+        // A case named so has the line ends of another system.
+        let toml = if case.name.starts_with("carriage returns") {
+            case.toml.replace('\n', "\r\n")
+        } else {
+            case.toml.clone()
+        };
+        let source = Source {
+            environment: &case.environment,
+            ..Source::of("config.toml", &toml)
+        };
+        let report = config::load(source)
+            .map(|_| "no problem".to_owned())
+            .unwrap_or_else(|problems| problems.to_string());
+        // Trailing spaces do not survive editors.
+        let report = report
+            .lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n");
+        if !bless {
+            assert_eq!(report, case.report, "{}\n{report}", case.name);
+        }
+        let variables: String = case
+            .environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect();
+        blessed += &format!(
+            "\n=== {}\n{variables}--- toml\n{}--- report\n{report}\n",
+            case.name, case.toml
+        );
+    }
+    if bless {
+        std::fs::write(&path, blessed).unwrap();
+    }
+}
+
+#[test]
+fn the_reference_loads_to_exactly_the_defaults() {
+    let defaults = defaults();
+    let (file, plan) = load(REFERENCE, &[], &[])
+        .map_err(|report| panic!("{report}"))
+        .unwrap();
+    for key in Key::settings() {
+        let found = file
+            .settings
+            .get(&key)
+            .unwrap_or_else(|| panic!("config.toml lacks {}", key.spec().path));
+        assert_eq!(found.value, defaults[&key].value, "{}", key.spec().path);
+    }
+    let urls: Vec<&str> = plan.backends.iter().map(|backend| &*backend.url).collect();
+    assert_eq!(
+        urls,
+        [
+            "http://127.0.0.1:3001",
+            "http://127.0.0.1:3002",
+            "http://127.0.0.1:3003"
+        ]
+    );
+}
+
+/// Uncommented and without the short form, so that every key is live.
+fn long_reference() -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+            rest.to_owned()
+        }
+        Some(_) | None => line.to_owned(),
+    };
+    REFERENCE
+        .lines()
+        .filter(|line| !line.starts_with("backends ="))
+        .map(|l| line(l) + "\n")
+        .collect()
+}
+
+#[test]
+fn the_reference_has_every_key_and_no_other() {
+    let text = long_reference();
+    // No other: an unknown key would be a problem.
+    load(&text, &[], &[]).unwrap_or_else(|report| panic!("{report}"));
+    let mut found = BTreeSet::from(["backends".to_owned()]);
+    let table: toml::Table = toml::from_str(&text).unwrap();
+    paths(&toml::Value::Table(table), "", &mut found);
+    for key in Key::ALL {
+        assert!(
+            found.contains(key.spec().path),
+            "config.toml lacks {}",
+            key.spec().path
+        );
+    }
+}
+
+fn paths(value: &toml::Value, path: &str, found: &mut BTreeSet<String>) {
+    found.insert(path.to_owned());
+    match value {
+        toml::Value::Table(table) => {
+            for (name, value) in table {
+                paths(
+                    value,
+                    &if path.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{path}.{name}")
+                    },
+                    found,
+                );
+            }
+        }
+        toml::Value::Array(items) => items
+            .iter()
+            .for_each(|item| paths(item, &format!("{path}[]"), found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_reference_says_what_each_key_means_and_takes() {
+    let lines: Vec<&str> = REFERENCE.lines().collect();
+    for key in Key::ALL {
+        let spec = key.spec();
+        let remark = match &spec.kind {
+            Kind::Structure => format!("# {}", spec.meaning),
+            kind => format!("# {} ({})", spec.meaning, kind.bounds()),
+        };
+        let at = lines
+            .iter()
+            .position(|line| *line == remark)
+            .unwrap_or_else(|| panic!("config.toml lacks: {remark}"));
+        let next = lines[at + 1].trim_start_matches(['#', '[']);
+        assert!(next.contains(key.leaf()), "{remark}\n{next}");
+    }
+}
+
+#[test]
+fn a_route_goes_before_its_cluster_before_the_top_level() {
+    let plan = plan(
+        r#"
+        [timeouts]
+        connect = "1s"
+        first_byte = "1s"
+        tunnel = "1s"
+        [limits]
+        body = "1KiB"
+        [pool]
+        idle_per_shard = 1
+        [forwarding]
+        host = "backend"
+        [[clusters]]
+        name = "a"
+        backends = ["http://a"]
+        timeouts = { connect = "2s", first_byte = "2s" }
+        limits = { body = "2KiB" }
+        pool = { idle_per_shard = 2 }
+        [[clusters]]
+        name = "b"
+        backends = ["unix:/b"]
+        forwarding = { host = { fixed = "B.example:81" } }
+        [[routes]]
+        cluster = "a"
+        path_prefix = "/a"
+        timeouts = { connect = "3s" }
+        [[routes]]
+        cluster = "b"
+        limits = { body = "unlimited" }
+        "#,
+    );
+    let seconds = |route: usize| {
+        let timeouts = &plan.routes[route].timeouts;
+        [
+            timeouts.connect_ns,
+            timeouts.first_byte_ns,
+            timeouts.tunnel_ns,
+            timeouts.client_body_ns,
+        ]
+        .map(|ns| ns / 1_000_000_000)
+    };
+    assert_eq!(seconds(0), [3, 2, 1, 30]);
+    assert_eq!(seconds(1), [1, 1, 1, 30]);
+    assert_eq!(
+        [plan.routes[0].body_bytes_max, plan.routes[1].body_bytes_max],
+        [Some(2048), None]
+    );
+    assert_eq!(
+        [&plan.routes[0].host, &plan.routes[1].host],
+        [
+            &HostPolicy::Backend,
+            &HostPolicy::Fixed("b.example:81".into())
+        ]
+    );
+    assert_eq!(
+        [
+            plan.clusters[0].pool.idle_max,
+            plan.clusters[1].pool.idle_max
+        ],
+        [2, 1]
+    );
+    assert_eq!(plan.backends[1].address, Address::Unix("/b".into()));
+    assert_eq!(&*plan.routes[0].name, "routes[0]");
+}
+
+#[test]
+fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
+    let toml = "backends = [\"http://a\"]\n[server]\nshards = 2\n";
+    let variable = ("CORELANE_SERVER__SHARDS", "3");
+    let flag = (Key::ServerShards, "--shards", "4");
+    let shards = |toml, environment: &[_], flags: &[_]| {
+        load(toml, environment, flags).unwrap().1.server.shards
+    };
+    assert_eq!(shards("backends = \"http://a\"", &[], &[]), None);
+    assert_eq!(shards(toml, &[], &[]), Some(2));
+    assert_eq!(shards(toml, &[variable], &[]), Some(3));
+    assert_eq!(shards(toml, &[variable], &[flag]), Some(4));
+}
+
+#[test]
+fn the_environment_sets_every_kind_of_key() {
+    let environment = [
+        ("CORELANE_BACKENDS", "http://a, http://b:81"),
+        ("CORELANE_SERVER__LISTEN", "[::1]:80,unix:/s"),
+        ("CORELANE_SERVER__PIN", "false"),
+        ("CORELANE_SERVER__ENGINE", "epoll"),
+        ("CORELANE_ADMIN__LISTEN", "off"),
+        ("CORELANE_LOG__LEVEL", "debug"),
+        ("CORELANE_TIMEOUTS__REQUEST", "5s"),
+        ("CORELANE_LIMITS__BODY", "1MiB"),
+        (
+            "CORELANE_FORWARDING__TRUSTED_PROXIES",
+            "[\"10.0.0.0/8\", \"::1\"]",
+        ),
+        ("CORELANE_FORWARDING__HOST", "{ fixed = \"x\" }"),
+        ("HOME", "/root"),
+    ];
+    let (_, plan) = load("backends = [\"http://from.the.file\"]", &environment, &[]).unwrap();
+    assert_eq!(
+        plan.backends
+            .iter()
+            .map(|backend| &*backend.authority)
+            .collect::<Vec<_>>(),
+        ["a", "b:81"]
+    );
+    assert_eq!(
+        (
+            plan.server.listen.len(),
+            plan.server.pin,
+            plan.server.engine
+        ),
+        (2, false, Engine::Epoll)
+    );
+    assert_eq!((plan.admin, plan.log.level), (None, Level::Debug));
+    assert_eq!(
+        (
+            plan.routes[0].timeouts.request_ns,
+            plan.routes[0].body_bytes_max
+        ),
+        (5_000_000_000, Some(1 << 20))
+    );
+    assert_eq!(
+        (plan.forwarding.trusted_proxies.len(), &plan.routes[0].host),
+        (2, &HostPolicy::Fixed("x".into()))
+    );
+    let weighted = [(
+        "CORELANE_BACKENDS",
+        "[{ url = \"http://a\", weight = 3 }, \"http://b\"]",
+    )];
+    let weights: Vec<u32> = load("", &weighted, &[])
+        .unwrap()
+        .1
+        .backends
+        .iter()
+        .map(|backend| backend.weight)
+        .collect();
+    assert_eq!(weights, [3, 1]);
+}
+
+#[test]
+fn a_substituted_string_may_spell_a_number_or_a_list() {
+    let toml = r#"
+        backends = ["http://${HOST}:${PORT:-81}", { url = "http://b", weight = "${WEIGHT:-2}" }]
+        [server]
+        listen = "${LISTEN}"
+        shards = "${SHARDS:-auto}"
+        pin = "${PIN:-false}"
+        [forwarding]
+        via = "a$$b"
+    "#;
+    let environment = [
+        ("HOST", "a"),
+        ("LISTEN", "127.0.0.1:1,127.0.0.1:2"),
+        ("SHARDS", "7"),
+    ];
+    let (_, plan) = load(toml, &environment, &[]).unwrap();
+    assert_eq!(&*plan.backends[0].url, "http://a:81");
+    assert_eq!(
+        (
+            plan.backends[1].weight,
+            plan.server.listen.len(),
+            plan.server.shards
+        ),
+        (2, 2, Some(7))
+    );
+    assert_eq!((plan.server.pin, &*plan.forwarding.via), (false, "a$b"));
+}
+
+#[test]
+fn what_is_shown_loads_to_the_same_plan() {
+    let odd = r#"
+        [server]
+        listen = ["127.0.0.1:80", "unix:/a$$b"]
+        [forwarding]
+        trusted_proxies = ["10.0.0.0/8"]
+        [[clusters]]
+        name = "a"
+        backends = [{ url = "http://A:80/", weight = 3 }, "http://[::1]:9"]
+        [clusters.load_balancer]
+        algorithm = "weighted-round-robin"
+        [[routes]]
+        name = "r"
+        cluster = "a"
+        hosts = ["*.Example.org", "example.org"]
+        path = "/x"
+        methods = ["GET", "PURGE"]
+        [routes.timeouts]
+        request = "1500ms"
+        [routes.forwarding]
+        host = { fixed = "x" }
+        [[routes]]
+        cluster = "a"
+    "#;
+    for toml in ["backends = \"http://a\"", REFERENCE, &long_reference(), odd] {
+        let shown = config::show(Source::of("config.toml", toml), false).unwrap();
+        assert_eq!(
+            format!("{:?}", plan(toml)),
+            format!("{:?}", plan(&shown)),
+            "{shown}"
+        );
+        let origins = config::show(Source::of("config.toml", toml), true).unwrap();
+        assert_eq!(
+            format!("{:?}", plan(toml)),
+            format!("{:?}", plan(&origins)),
+            "{origins}"
+        );
+    }
+}
+
+#[test]
+fn what_is_shown_says_where_it_came_from() {
+    let environment = [pair(("CORELANE_TIMEOUTS__CONNECT", "3s"))];
+    let flags = [(Key::ServerShards, "--shards", "4".to_owned())];
+    let source = Source {
+        environment: &environment,
+        flags: &flags,
+        ..Source::of(
+            "a.toml",
+            "backends = \"http://a\"\n[log]\nlevel = \"warn\"\n",
+        )
+    };
+    let shown = config::show(source, true).unwrap();
+    for line in [
+        "backends = [\"http://a\"]  # from: a.toml:1",
+        "level = \"warn\"  # from: a.toml:3",
+        "connect = \"3s\"  # from: env CORELANE_TIMEOUTS__CONNECT",
+        "shards = 4  # from: flag --shards",
+        "access = true  # from: default",
+    ] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
+    }
+}
+
+#[test]
+fn a_file_cut_or_spoiled_anywhere_gives_a_report_or_a_plan() {
+    let text = long_reference();
+    for at in (0..text.len())
+        .filter(|at| text.is_char_boundary(*at))
+        .step_by(7)
+    {
+        let _ = load(&text[..at], &[], &[]);
+    }
+    for at in (0..text.len())
+        .filter(|at| text.is_char_boundary(*at) && text.is_char_boundary(at + 1))
+        .step_by(31)
+    {
+        for spoil in ["\"", "[", "=", "\n", "${", "\u{0}", "é"] {
+            let _ = load(
+                &format!("{}{spoil}{}", &text[..at], &text[at + 1..]),
+                &[],
+                &[],
+            );
+        }
+    }
+    let deep = format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(load(&deep, &[], &[]).is_err());
+}
+
+#[test]
+fn every_top_level_key_has_a_variable_and_scopes_nest() {
+    for key in Key::settings() {
+        assert!(key.allows(Scope::Top), "{key:?}");
+        assert!(
+            !key.allows(Scope::Route) || key.allows(Scope::Cluster),
+            "{key:?}"
+        );
+        assert_eq!(key.spec().path, format!("{}.{}", key.section(), key.leaf()));
+    }
+}
+
+/// A directory of this test's own, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
+    fn run(&self, arguments: &str, environment: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command
+            .current_dir(&self.0)
+            .args(arguments.split_whitespace());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CORELANE_")) {
+            command.env_remove(name);
+        }
+        command.envs(environment.iter().copied()).output().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn exit_codes_and_streams_of_the_binary() {
+    let folder = Folder::new("config_exit_codes");
+    folder.write("good.toml", "backends = [\"http://127.0.0.1:3001\"]\n");
+    folder.write("bad.toml", "bakends = []\n");
+    folder.write("latin1.toml", b"# \xe4\n");
+    // Arguments, variables, exit code, beginning of stdout, part of stderr.
+    let version = concat!("corelane ", env!("CARGO_PKG_VERSION"), " (");
+    let cases: &[(&str, &[(&str, &str)], i32, &str, &str)] = &[
+        (
+            "check good.toml",
+            &[],
+            0,
+            "good.toml: fine: 1 backend in 1 cluster, 1 route\n",
+            "",
+        ),
+        ("-t -c good.toml", &[], 0, "good.toml: fine", ""),
+        (
+            "check",
+            &[("CORELANE_CONFIG", "good.toml")],
+            0,
+            "good.toml: fine",
+            "",
+        ),
+        (
+            "check",
+            &[("CORELANE_BACKENDS", "http://a")],
+            0,
+            "(no file): fine",
+            "",
+        ),
+        (
+            "check bad.toml",
+            &[],
+            78,
+            "",
+            "bad.toml:1:1: bakends: unknown key",
+        ),
+        ("-c bad.toml", &[], 78, "", "did you mean \"backends\"?"),
+        (
+            "config show -config bad.toml",
+            &[],
+            78,
+            "",
+            "2 problems in bad.toml",
+        ),
+        ("check none.toml", &[], 78, "", "cannot read none.toml"),
+        ("check .", &[], 78, "", "cannot read ."),
+        ("check latin1.toml", &[], 78, "", "latin1.toml:1: not UTF-8"),
+        (
+            "check",
+            &[],
+            78,
+            "",
+            "there is no configuration: looked for config.toml and /etc/corelane/config.toml",
+        ),
+        (
+            "config show -c good.toml --shards 2",
+            &[],
+            0,
+            "backends = [\"http://127.0.0.1:3001\"]\n",
+            "",
+        ),
+        (
+            "check good.toml",
+            &[("CORELANE_SERVR__PIN", "true")],
+            78,
+            "",
+            "did you mean CORELANE_SERVER__PIN?",
+        ),
+        ("--shard 2", &[], 2, "", "did you mean --shards?"),
+        ("version", &[], 0, version, ""),
+        ("-V", &[], 0, version, ""),
+        ("--help", &[], 0, "Corelane", ""),
+    ];
+    for (arguments, environment, code, stdout, stderr) in cases {
+        let output = folder.run(arguments, environment);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(*code), "{arguments}\n{out}{err}");
+        assert!(
+            out.starts_with(stdout) && out.is_empty() == stdout.is_empty(),
+            "{arguments}\n{out}"
+        );
+        assert!(
+            err.contains(stderr) && err.is_empty() == stderr.is_empty(),
+            "{arguments}\n{err}"
+        );
+        assert!(
+            !out.contains('\u{1b}') && !err.contains('\u{1b}'),
+            "{arguments}: colour without a terminal"
+        );
+    }
+}
