@@ -34,218 +34,328 @@ fn post(fields: &str) -> String {
 }
 
 /// Refusals: name, reason, the whole head.
+const HEADS: &[(&str, Reject, &str)] = &[
+    ("http 0.9", Reject::BadStartLine, "GET /\r\n\r\n"),
+    (
+        "no http at all",
+        Reject::BadStartLine,
+        "\x16\x03\x01\x02\r\n\r\n",
+    ),
+    (
+        "two spaces",
+        Reject::BadStartLine,
+        "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "space at the end",
+        Reject::BadStartLine,
+        "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+    ),
+    (
+        "space before method",
+        Reject::BadStartLine,
+        " GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "space in target",
+        Reject::BadStartLine,
+        "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "method no token",
+        Reject::BadStartLine,
+        "GE(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "lower-case http",
+        Reject::BadStartLine,
+        "GET / http/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "bare cr after version",
+        Reject::BadStartLine,
+        "GET / HTTP/1.1\rHost: a\r\n\r\n",
+    ),
+    (
+        "cr before start line",
+        Reject::BadStartLine,
+        "\rGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "http 2 preface",
+        Reject::BadVersion,
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ),
+    (
+        "http 1.2",
+        Reject::BadVersion,
+        "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "http 3",
+        Reject::BadVersion,
+        "GET / HTTP/3\r\nHost: a\r\n\r\n",
+    ),
+    ("lf for crlf", Reject::BareLf, "GET / HTTP/1.1\nHost: a\n\n"),
+    (
+        "lf in field",
+        Reject::BareLf,
+        "GET / HTTP/1.1\r\nHost: a\nB: c\r\n\r\n",
+    ),
+    (
+        "lf at the last field",
+        Reject::BareLf,
+        "GET / HTTP/1.1\r\nHost: a\n\r\n",
+    ),
+    (
+        "lf as empty line",
+        Reject::BareLf,
+        "GET / HTTP/1.1\r\nHost: a\r\n\n",
+    ),
+    (
+        "lf after request line",
+        Reject::BareLf,
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+    ),
+    (
+        "lf before start line",
+        Reject::BareLf,
+        "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    ("lf, no fields", Reject::BareLf, "GET / HTTP/1.0\n\r\n"),
+    (
+        "absolute without host",
+        Reject::MissingHost,
+        "GET http://a/ HTTP/1.1\r\n\r\n",
+    ),
+    (
+        "two hosts in 1.0",
+        Reject::DuplicateHost,
+        "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "te in 1.0",
+        Reject::ChunkedInHttp10,
+        "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    (
+        "connect",
+        Reject::ConnectRefused,
+        "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "trace",
+        Reject::TraceRefused,
+        "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ),
+    (
+        "space before first field",
+        Reject::ObsFold,
+        "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+    ),
+    ("no host", Reject::MissingHost, "GET / HTTP/1.1\r\n\r\n"),
+    (
+        "two hosts",
+        Reject::DuplicateHost,
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    ),
+    (
+        "same host twice",
+        Reject::DuplicateHost,
+        "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+    ),
+];
+
+/// Refusals by the target alone.
+const TARGETS: &[(&str, Reject, &str)] = &[
+    ("fragment", Reject::BadTarget, "/a#b"),
+    ("del", Reject::BadTarget, "/a\x7fb"),
+    ("utf-8", Reject::BadTarget, "/ä"),
+    ("tab", Reject::BadTarget, "/a\tb"),
+    ("nul", Reject::BadTarget, "/a\0b"),
+    ("relative", Reject::BadTarget, "a/b"),
+    ("query alone", Reject::BadTarget, "?q"),
+    ("authority-form with get", Reject::BadTarget, "a:80"),
+    ("asterisk with get", Reject::BadTarget, "*"),
+    ("asterisk with path", Reject::BadTarget, "*/a"),
+    ("scheme ftp", Reject::BadTarget, "ftp://a/"),
+    ("no authority", Reject::BadTarget, "http:///a"),
+    ("no slashes", Reject::BadTarget, "http:/a"),
+    ("user information", Reject::BadTarget, "http://u@a/"),
+    ("bad port", Reject::BadTarget, "http://a:x/"),
+    ("backslash for slash", Reject::BadTarget, "http:\\\\a/"),
+];
+
+/// Refusals by the fields after Host.
+const FIELDS: &[(&str, Reject, &str)] = &[
+    ("space before colon", Reject::BadHeaderName, "A : b\r\n"),
+    ("tab before colon", Reject::BadHeaderName, "A\t: b\r\n"),
+    (
+        "te, space before colon",
+        Reject::BadHeaderName,
+        "Transfer-Encoding : chunked\r\n",
+    ),
+    ("empty name", Reject::BadHeaderName, ": b\r\n"),
+    ("no colon", Reject::BadHeaderName, "Abc\r\n"),
+    ("name with bracket", Reject::BadHeaderName, "A[]: b\r\n"),
+    ("name with nul", Reject::BadHeaderName, "A\0: b\r\n"),
+    ("name with utf-8", Reject::BadHeaderName, "Ä: b\r\n"),
+    (
+        "cr alone at line start",
+        Reject::BadHeaderName,
+        "\rA: b\r\n",
+    ),
+    (
+        "vertical tab before te",
+        Reject::BadHeaderName,
+        "\x0bTransfer-Encoding: chunked\r\n",
+    ),
+    ("nul in value", Reject::BadHeaderValue, "A: b\0c\r\n"),
+    ("bare cr in value", Reject::BadHeaderValue, "A: b\rc\r\n"),
+    (
+        "bare cr hides a field",
+        Reject::BadHeaderValue,
+        "A: b\rContent-Length: 5\r\n",
+    ),
+    ("del in value", Reject::BadHeaderValue, "A: b\x7f\r\n"),
+    ("escape in value", Reject::BadHeaderValue, "A: \x1b[0m\r\n"),
+    ("cr cr lf", Reject::BadHeaderValue, "A: b\r\r\n"),
+    (
+        "vertical tab in te",
+        Reject::BadHeaderValue,
+        "Transfer-Encoding: \x0bchunked\r\n",
+    ),
+    (
+        "form feed in te",
+        Reject::BadHeaderValue,
+        "Transfer-Encoding: chunked\x0c\r\n",
+    ),
+    ("lf after empty value", Reject::BareLf, "A:\nB: c\r\n"),
+    (
+        "lf hides te",
+        Reject::BareLf,
+        "A: b\nTransfer-Encoding: chunked\r\n",
+    ),
+    ("continuation line", Reject::ObsFold, "A: b\r\n c\r\n"),
+    (
+        "te folded",
+        Reject::ObsFold,
+        "Transfer-Encoding:\r\n chunked\r\n",
+    ),
+    (
+        "te folded with tab",
+        Reject::ObsFold,
+        "Transfer-Encoding: chun\r\n\tked\r\n",
+    ),
+    (
+        "space before te",
+        Reject::ObsFold,
+        " Transfer-Encoding: chunked\r\n",
+    ),
+    (
+        "cl with te",
+        Reject::LengthAndChunked,
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    (
+        "te with cl",
+        Reject::LengthAndChunked,
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ),
+    (
+        "te with cl 0",
+        Reject::LengthAndChunked,
+        "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+    ),
+    (
+        "unknown te with cl",
+        Reject::LengthAndChunked,
+        "Content-Length: 5\r\nTransfer-Encoding: xchunked\r\n",
+    ),
+    (
+        "cl twice",
+        Reject::BadContentLength,
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+    ),
+    (
+        "same cl twice",
+        Reject::BadContentLength,
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+    ),
+    (
+        "te twice",
+        Reject::BadTransferEncoding,
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    ),
+    (
+        "te twice, other case",
+        Reject::BadTransferEncoding,
+        "Transfer-Encoding: chunked\r\ntransfer-encoding: identity\r\n",
+    ),
+    ("expectation", Reject::BadExpect, "Expect: 200-ok\r\n"),
+    ("expectation, empty", Reject::BadExpect, "Expect:\r\n"),
+    (
+        "two expectations",
+        Reject::BadExpect,
+        "Expect: x\r\nExpect: 100-continue\r\n",
+    ),
+];
+
+const HOSTS: &[&str] = &[
+    "", "a b", "a,b", "u@a", "a/b", "http://a", "a:b", "a:99999", "[::1", "::1", "a\t b",
+    "a\u{e4}", ":80",
+];
+const LENGTHS: &[&str] = &[
+    "",
+    "+5",
+    "-5",
+    "5 5",
+    "5,5",
+    "5, 5",
+    "0x5",
+    "5;",
+    "five",
+    "1e1",
+    "\"5\"",
+    "18446744073709551616",
+];
+const BAD_CODINGS: &[&str] = &[
+    "",
+    ",chunked",
+    "chunked,",
+    "chunked, chunked",
+    "chunked, identity",
+    "chunked;x",
+    "\"chunked\"",
+    "'chunked',",
+    "chunked gzip",
+    "gzip,, chunked",
+    "chunked\u{e9}",
+    "gzip, chunked, chunked",
+    "[chunked]",
+];
+const UNKNOWN_CODINGS: &[&str] = &[
+    "xchunked",
+    "identity",
+    "gzip, chunked",
+    "gzip",
+    "'chunked'",
+    "chunke",
+    "chunkedd",
+];
+
 fn refusals() -> Vec<(&'static str, Reject, String)> {
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let host = |fields: &str| format!("GET / HTTP/1.1\r\n{fields}\r\n");
-    let te = |value: &str| post(&format!("Transfer-Encoding: {value}\r\n"));
-    let cl = |value: &str| post(&format!("Content-Length: {value}\r\n"));
-    let mut all = vec![
-        ("http 0.9", Reject::BadStartLine, "GET /\r\n\r\n".into()),
-        (
-            "no http at all",
-            Reject::BadStartLine,
-            "\x16\x03\x01\x02\r\n\r\n".into(),
-        ),
-        (
-            "two spaces",
-            Reject::BadStartLine,
-            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "space at the end",
-            Reject::BadStartLine,
-            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "space before method",
-            Reject::BadStartLine,
-            " GET / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "space in target",
-            Reject::BadStartLine,
-            "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "method no token",
-            Reject::BadStartLine,
-            "GE(T / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "lower-case http",
-            Reject::BadStartLine,
-            "GET / http/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "bare cr after version",
-            Reject::BadStartLine,
-            "GET / HTTP/1.1\rHost: a\r\n\r\n".into(),
-        ),
-        (
-            "cr before start line",
-            Reject::BadStartLine,
-            "\rGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
+    let mut all: Vec<(&'static str, Reject, String)> = vec![
         (
             "many empty lines",
             Reject::BadStartLine,
             format!("{}{}", "\r\n".repeat(5), get("/")),
         ),
         (
-            "http 2 preface",
-            Reject::BadVersion,
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(),
-        ),
-        (
-            "http 1.2",
-            Reject::BadVersion,
-            "GET / HTTP/1.2\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "http 3",
-            Reject::BadVersion,
-            "GET / HTTP/3\r\nHost: a\r\n\r\n".into(),
-        ),
-        ("fragment", Reject::BadTarget, get("/a#b")),
-        ("del", Reject::BadTarget, get("/a\x7fb")),
-        ("utf-8", Reject::BadTarget, get("/ä")),
-        ("tab", Reject::BadTarget, get("/a\tb")),
-        ("nul", Reject::BadTarget, get("/a\0b")),
-        ("relative", Reject::BadTarget, get("a/b")),
-        ("query alone", Reject::BadTarget, get("?q")),
-        ("authority-form with get", Reject::BadTarget, get("a:80")),
-        ("asterisk with get", Reject::BadTarget, get("*")),
-        ("asterisk with path", Reject::BadTarget, get("*/a")),
-        ("scheme ftp", Reject::BadTarget, get("ftp://a/")),
-        ("no authority", Reject::BadTarget, get("http:///a")),
-        ("no slashes", Reject::BadTarget, get("http:/a")),
-        ("user information", Reject::BadTarget, get("http://u@a/")),
-        ("bad port", Reject::BadTarget, get("http://a:x/")),
-        ("backslash for slash", Reject::BadTarget, get("http:\\\\a/")),
-        (
-            "space before colon",
-            Reject::BadHeaderName,
-            post("A : b\r\n"),
-        ),
-        (
-            "tab before colon",
-            Reject::BadHeaderName,
-            post("A\t: b\r\n"),
-        ),
-        (
-            "te, space before colon",
-            Reject::BadHeaderName,
-            post("Transfer-Encoding : chunked\r\n"),
-        ),
-        ("empty name", Reject::BadHeaderName, post(": b\r\n")),
-        ("no colon", Reject::BadHeaderName, post("Abc\r\n")),
-        (
-            "name with bracket",
-            Reject::BadHeaderName,
-            post("A[]: b\r\n"),
-        ),
-        ("name with nul", Reject::BadHeaderName, post("A\0: b\r\n")),
-        ("name with utf-8", Reject::BadHeaderName, post("Ä: b\r\n")),
-        (
-            "cr alone at line start",
-            Reject::BadHeaderName,
-            post("\rA: b\r\n"),
-        ),
-        (
-            "vertical tab before te",
-            Reject::BadHeaderName,
-            post("\x0bTransfer-Encoding: chunked\r\n"),
-        ),
-        ("nul in value", Reject::BadHeaderValue, post("A: b\0c\r\n")),
-        (
-            "bare cr in value",
-            Reject::BadHeaderValue,
-            post("A: b\rc\r\n"),
-        ),
-        (
-            "bare cr hides a field",
-            Reject::BadHeaderValue,
-            post("A: b\rContent-Length: 5\r\n"),
-        ),
-        ("del in value", Reject::BadHeaderValue, post("A: b\x7f\r\n")),
-        (
-            "escape in value",
-            Reject::BadHeaderValue,
-            post("A: \x1b[0m\r\n"),
-        ),
-        ("cr cr lf", Reject::BadHeaderValue, post("A: b\r\r\n")),
-        (
-            "vertical tab in te",
-            Reject::BadHeaderValue,
-            te("\x0bchunked"),
-        ),
-        ("form feed in te", Reject::BadHeaderValue, te("chunked\x0c")),
-        (
             "hundred connection options",
             Reject::BadHeaderValue,
             post(&format!("Connection: {}\r\n", "x,".repeat(100))),
-        ),
-        (
-            "lf for crlf",
-            Reject::BareLf,
-            "GET / HTTP/1.1\nHost: a\n\n".into(),
-        ),
-        (
-            "lf in field",
-            Reject::BareLf,
-            "GET / HTTP/1.1\r\nHost: a\nB: c\r\n\r\n".into(),
-        ),
-        (
-            "lf at the last field",
-            Reject::BareLf,
-            "GET / HTTP/1.1\r\nHost: a\n\r\n".into(),
-        ),
-        (
-            "lf as empty line",
-            Reject::BareLf,
-            "GET / HTTP/1.1\r\nHost: a\r\n\n".into(),
-        ),
-        (
-            "lf after request line",
-            Reject::BareLf,
-            "GET / HTTP/1.1\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "lf before start line",
-            Reject::BareLf,
-            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "lf, no fields",
-            Reject::BareLf,
-            "GET / HTTP/1.0\n\r\n".into(),
-        ),
-        ("lf after empty value", Reject::BareLf, post("A:\nB: c\r\n")),
-        (
-            "lf hides te",
-            Reject::BareLf,
-            post("A: b\nTransfer-Encoding: chunked\r\n"),
-        ),
-        ("continuation line", Reject::ObsFold, post("A: b\r\n c\r\n")),
-        (
-            "te folded",
-            Reject::ObsFold,
-            post("Transfer-Encoding:\r\n chunked\r\n"),
-        ),
-        (
-            "te folded with tab",
-            Reject::ObsFold,
-            post("Transfer-Encoding: chun\r\n\tked\r\n"),
-        ),
-        (
-            "space before first field",
-            Reject::ObsFold,
-            host(" Host: a\r\n"),
-        ),
-        (
-            "space before te",
-            Reject::ObsFold,
-            post(" Transfer-Encoding: chunked\r\n"),
         ),
         (
             "long head",
@@ -267,143 +377,43 @@ fn refusals() -> Vec<(&'static str, Reject, String)> {
             Reject::RequestLineTooLong,
             format!("{} / HTTP/1.1\r\n", "A".repeat(250)),
         ),
-        ("no host", Reject::MissingHost, host("")),
-        (
-            "absolute without host",
-            Reject::MissingHost,
-            "GET http://a/ HTTP/1.1\r\n\r\n".into(),
-        ),
-        (
-            "two hosts",
-            Reject::DuplicateHost,
-            host("Host: a\r\nHost: b\r\n"),
-        ),
-        (
-            "same host twice",
-            Reject::DuplicateHost,
-            host("Host: a\r\nhost: a\r\n"),
-        ),
-        (
-            "two hosts in 1.0",
-            Reject::DuplicateHost,
-            "GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "cl with te",
-            Reject::LengthAndChunked,
-            post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
-        ),
-        (
-            "te with cl",
-            Reject::LengthAndChunked,
-            post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
-        ),
-        (
-            "te with cl 0",
-            Reject::LengthAndChunked,
-            post("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n"),
-        ),
-        (
-            "unknown te with cl",
-            Reject::LengthAndChunked,
-            post("Content-Length: 5\r\nTransfer-Encoding: xchunked\r\n"),
-        ),
-        (
-            "cl twice",
-            Reject::BadContentLength,
-            post("Content-Length: 5\r\nContent-Length: 6\r\n"),
-        ),
-        (
-            "same cl twice",
-            Reject::BadContentLength,
-            post("Content-Length: 5\r\nContent-Length: 5\r\n"),
-        ),
-        (
-            "te twice",
-            Reject::BadTransferEncoding,
-            post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
-        ),
-        (
-            "te twice, other case",
-            Reject::BadTransferEncoding,
-            post("Transfer-Encoding: chunked\r\ntransfer-encoding: identity\r\n"),
-        ),
-        (
-            "te in 1.0",
-            Reject::ChunkedInHttp10,
-            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
-        ),
-        ("expectation", Reject::BadExpect, post("Expect: 200-ok\r\n")),
-        ("expectation, empty", Reject::BadExpect, post("Expect:\r\n")),
-        (
-            "two expectations",
-            Reject::BadExpect,
-            post("Expect: x\r\nExpect: 100-continue\r\n"),
-        ),
-        (
-            "connect",
-            Reject::ConnectRefused,
-            "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
-        (
-            "trace",
-            Reject::TraceRefused,
-            "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n".into(),
-        ),
     ];
-    for value in [
-        "", "a b", "a,b", "u@a", "a/b", "http://a", "a:b", "a:99999", "[::1", "::1", "a\t b",
-        "a\u{e4}", ":80",
-    ] {
+    all.extend(
+        HEADS
+            .iter()
+            .map(|(name, reject, text)| (*name, *reject, text.to_string())),
+    );
+    all.extend(
+        TARGETS
+            .iter()
+            .map(|(name, reject, target)| (*name, *reject, get(target))),
+    );
+    all.extend(
+        FIELDS
+            .iter()
+            .map(|(name, reject, fields)| (*name, *reject, post(fields))),
+    );
+    for value in HOSTS {
+        let text = format!("GET / HTTP/1.1\r\nHost: {value}\r\n\r\n");
+        all.push(("bad host", Reject::BadHost, text));
+    }
+    for value in LENGTHS {
+        let text = post(&format!("Content-Length: {value}\r\n"));
+        all.push(("bad length", Reject::BadContentLength, text));
+    }
+    let bad = BAD_CODINGS
+        .iter()
+        .map(|value| (value, Reject::BadTransferEncoding));
+    for (value, reject) in bad.chain(
+        UNKNOWN_CODINGS
+            .iter()
+            .map(|value| (value, Reject::UnknownCoding)),
+    ) {
         all.push((
-            "bad host",
-            Reject::BadHost,
-            host(&format!("Host: {value}\r\n")),
+            "coding",
+            reject,
+            post(&format!("Transfer-Encoding: {value}\r\n")),
         ));
-    }
-    for value in [
-        "",
-        "+5",
-        "-5",
-        "5 5",
-        "5,5",
-        "5, 5",
-        "0x5",
-        "5;",
-        "five",
-        "1e1",
-        "\"5\"",
-        "18446744073709551616",
-    ] {
-        all.push(("bad length", Reject::BadContentLength, cl(value)));
-    }
-    for value in [
-        "",
-        ",chunked",
-        "chunked,",
-        "chunked, chunked",
-        "chunked, identity",
-        "chunked;x",
-        "\"chunked\"",
-        "'chunked',",
-        "chunked gzip",
-        "gzip,, chunked",
-        "chunked\u{e9}",
-        "gzip, chunked, chunked",
-        "[chunked]",
-    ] {
-        all.push(("bad coding", Reject::BadTransferEncoding, te(value)));
-    }
-    for value in [
-        "xchunked",
-        "identity",
-        "gzip, chunked",
-        "gzip",
-        "'chunked'",
-        "chunke",
-        "chunkedd",
-    ] {
-        all.push(("unknown coding", Reject::UnknownCoding, te(value)));
     }
     all
 }
@@ -415,7 +425,8 @@ fn refused_for_the_stated_reason() {
     }
 }
 
-/// A refusal is final: more bytes never turn it into an acceptance. And nothing is accepted before its end.
+/// A refusal is final: more bytes never turn it into an acceptance. And nothing is accepted before
+/// its end.
 #[test]
 fn cut_at_every_byte() {
     let accepted = accepted().into_iter().map(|text| (text, true));
