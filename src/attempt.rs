@@ -18,7 +18,7 @@ use crate::decide::{Job, Way, render_again};
 use crate::h1::reuse::{Ended, Next};
 use crate::io::{Io, Peek, Stream};
 use crate::metrics::{Counter, Gauge, Reason};
-use crate::receive::{Received, Receive};
+use crate::receive::{Receive, Received};
 use crate::record::{End, Record};
 use crate::relay::{self, Cut, Patience};
 use crate::shard::Shard;
@@ -87,7 +87,12 @@ pub async fn forward<I: Io>(
     let shard = conn.shard;
     let timeouts = &shard.plan.routes[way.route.0 as usize].timeouts;
     let until = shard.timers.after(timeouts.request_ns);
-    let request = Request { job, record, timeouts, until };
+    let request = Request {
+        job,
+        record,
+        timeouts,
+        until,
+    };
     record.route.set(Some(way.route));
     record.request_bytes.set(job.held_payload);
     let mut fresh = false;
@@ -139,22 +144,36 @@ async fn open<I: Io>(
     let shard = conn.shard;
     let metrics = shard.metrics.backend(way.backend);
     while !fresh {
-        let Some(stream) = shard.pool.borrow_mut().take(way.backend) else { break };
+        let Some(stream) = shard.pool.borrow_mut().take(way.backend) else {
+            break;
+        };
         shard.metrics.gauge_sub(Gauge::PoolIdleConnections, 1);
         // Bytes that nobody asked for would be taken for the next response.
         if stream.peek() == Peek::Quiet {
             metrics.connection_reused();
             request.record.reused.set(true);
-            return Ok(Link { stream, reused: true });
+            return Ok(Link {
+                stream,
+                reused: true,
+            });
         }
     }
     request.record.reused.set(false);
-    let deadline = shard.timers.after(request.timeouts.connect_ns).min(request.until);
+    let deadline = shard
+        .timers
+        .after(request.timeouts.connect_ns)
+        .min(request.until);
     let stream = connect::connect(shard, way.backend, conn.timer, deadline).await;
     let stream = stream.inspect_err(|_| metrics.failed())?;
     metrics.connection_opened();
-    request.record.connect_ns.set(Some(request.record.since_start(&shard.io)));
-    Ok(Link { stream, reused: false })
+    request
+        .record
+        .connect_ns
+        .set(Some(request.record.since_start(&shard.io)));
+    Ok(Link {
+        stream,
+        reused: false,
+    })
 }
 
 async fn exchange<I: Io>(
@@ -195,11 +214,22 @@ async fn held<I: Io>(
     let bytes = head.len();
     let out = std::mem::take(head);
     let patience = request.to_backend();
-    let (sent, out) =
-        relay::send(&link.stream, out, bytes, conn.timer, &shard.timers, &patience).await;
+    let (sent, out) = relay::send(
+        &link.stream,
+        out,
+        bytes,
+        conn.timer,
+        &shard.timers,
+        &patience,
+    )
+    .await;
     *head = out;
     if sent == Err(Cut::ToStalled) {
-        return Err(Outcome::Failed(stalled(request, shard, Reason::BackendIdleTimeout)));
+        return Err(Outcome::Failed(stalled(
+            request,
+            shard,
+            Reason::BackendIdleTimeout,
+        )));
     }
     // A backend that closes may have answered before: what it sent is read even if our write failed.
     let whole = Cell::new(true);
@@ -235,7 +265,11 @@ async fn streamed<I: Io>(
     let shard = conn.shard;
     let timer = shard.timers.timer();
     let (sent, answering) = (Cell::new(false), Cell::new(false));
-    let route = request.record.route.get().expect("routed before it is forwarded");
+    let route = request
+        .record
+        .route
+        .get()
+        .expect("routed before it is forwarded");
     let upload = Upload {
         shard,
         client: conn.client,
@@ -243,7 +277,9 @@ async fn streamed<I: Io>(
         timer: conn.timer,
         patience: request.to_backend(),
         record: request.record,
-        body_bytes_max: shard.plan.routes[route.0 as usize].body_bytes_max.unwrap_or(u64::MAX),
+        body_bytes_max: shard.plan.routes[route.0 as usize]
+            .body_bytes_max
+            .unwrap_or(u64::MAX),
     };
     let receive = Receive {
         shard,
@@ -279,7 +315,11 @@ async fn streamed<I: Io>(
                 }
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
-                    return Poll::Ready(Err(client_failed(reason, answering.get(), request.record)));
+                    return Poll::Ready(Err(client_failed(
+                        reason,
+                        answering.get(),
+                        request.record,
+                    )));
                 }
             }
         }
@@ -330,7 +370,11 @@ async fn judge<I: Io>(
     let (job, record) = (request.job, request.record);
     let shard = conn.shard;
     match received {
-        Received::Complete { client_keep_alive, backend_keep_alive, leftover } => {
+        Received::Complete {
+            client_keep_alive,
+            backend_keep_alive,
+            leftover,
+        } => {
             let whole = job.held.is_some() || record.upload_complete.get();
             let ended = Ended {
                 request_read: whole,
@@ -360,7 +404,9 @@ async fn judge<I: Io>(
             let (up, down) = Box::pin(tunnel).await;
             shard.metrics.gauge_sub(Gauge::Tunnels, 1);
             record.request_bytes.set(up);
-            record.response_bytes.set(record.response_bytes.get() + down);
+            record
+                .response_bytes
+                .set(record.response_bytes.get() + down);
             record.end.set(End::Tunnel);
             Outcome::Over(Next::Close)
         }
@@ -373,7 +419,9 @@ async fn judge<I: Io>(
         }
         Received::ClientStalled => {
             record.end.set(End::ClientStalled);
-            record.reason.set(Some(stalled(request, shard, Reason::ClientWriteTimeout)));
+            record
+                .reason
+                .set(Some(stalled(request, shard, Reason::ClientWriteTimeout)));
             Outcome::Over(Next::Close)
         }
         Received::Truncated(reason) => {

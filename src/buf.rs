@@ -16,7 +16,10 @@ pub struct Buf {
 
 impl Buf {
     pub fn with_capacity(capacity: usize) -> Self {
-        Buf { bytes: Vec::with_capacity(capacity), start: 0 }
+        Buf {
+            bytes: Vec::with_capacity(capacity),
+            start: 0,
+        }
     }
 
     pub fn pending(&self) -> &[u8] {
@@ -99,12 +102,18 @@ pub struct Free {
 impl Free {
     /// Keeps at most `most` buffers of `size` bytes; more are given back to the allocator.
     pub fn new(size: usize, most: usize) -> Self {
-        Free { size, most, list: VecDeque::new() }
+        Free {
+            size,
+            most,
+            list: VecDeque::new(),
+        }
     }
 
     /// The buffer used last, which is still in the processor's cache.
     pub fn take(&mut self) -> Buf {
-        self.list.pop_back().unwrap_or_else(|| Buf::with_capacity(self.size))
+        self.list
+            .pop_back()
+            .unwrap_or_else(|| Buf::with_capacity(self.size))
     }
 
     pub fn put(&mut self, mut buf: Buf) {

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use crate::config::keys::{LEVEL_NAMES, LEVELS};
 use crate::config::plan::Level;
-use crate::mock;
 use crate::config::report::nearest;
+use crate::mock;
 
 /// How the process ends. The numbers are those of sysexits.h where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

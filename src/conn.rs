@@ -110,7 +110,11 @@ pub async fn unless_draining<I: Io, F: Future>(shard: &Shard<I>, future: F) -> O
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
         }
-        if shard.is_draining() { Poll::Ready(None) } else { Poll::Pending }
+        if shard.is_draining() {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
     })
     .await
 }
@@ -169,7 +173,9 @@ impl<I: Io> Busy<'_, I> {
                     first = false;
                     match self.decide() {
                         Decided::More => {}
-                        Decided::Forward(job, way, head) => return Arrival::Request(job, way, head),
+                        Decided::Forward(job, way, head) => {
+                            return Arrival::Request(job, way, head);
+                        }
                         Decided::Refuse(reason, job) => return Arrival::Refused(reason, job),
                     }
                 }
@@ -245,7 +251,9 @@ impl<I: Io> Busy<'_, I> {
                 match result {
                     Ok(0) | Err(_) => Some(Arrival::Gone),
                     Ok(n) => {
-                        self.shard.metrics.add(Counter::ClientReceivedBytes, n as u64);
+                        self.shard
+                            .metrics
+                            .add(Counter::ClientReceivedBytes, n as u64);
                         None
                     }
                 }
@@ -291,10 +299,18 @@ impl<I: Io> Busy<'_, I> {
             keep,
             job.map_or(Version::Http11, |job| job.version),
             self.shard.date.borrow_mut().at(self.shard.io.unix_ms()),
-            if status == 405 { &[("Allow", ALLOWED)] } else { &[] },
+            if status == 405 {
+                &[("Allow", ALLOWED)]
+            } else {
+                &[]
+            },
         );
         let bytes = out.len();
-        let patience = Patience { read_ns: 0, write_ns: REFUSAL_WRITE_NS, until: NEVER };
+        let patience = Patience {
+            read_ns: 0,
+            write_ns: REFUSAL_WRITE_NS,
+            until: NEVER,
+        };
         let timers = &self.shard.timers;
         let (sent, out) = relay::send(self.client, out, bytes, self.timer, timers, &patience).await;
         self.shard.give(out);

@@ -27,13 +27,28 @@ pub async fn connect<I: Io>(
     deadline: Nanos,
 ) -> Result<I::Stream, Reason> {
     let backend = &shard.plan.backends[backend.0 as usize];
-    let congestion = shard.plan.clusters[backend.cluster.0 as usize].pool.tcp_congestion.as_deref();
+    let congestion = shard.plan.clusters[backend.cluster.0 as usize]
+        .pool
+        .tcp_congestion
+        .as_deref();
     let connected = match &backend.address {
-        Address::Unix(path) => timer.at(deadline, shard.io.connect(Target::Unix(path))).await,
+        Address::Unix(path) => {
+            timer
+                .at(deadline, shard.io.connect(Target::Unix(path)))
+                .await
+        }
         Address::Tcp { resolved, .. } => match resolved.as_slice() {
             [] => return Err(Reason::ConnectFailed),
-            [one] => timer.at(deadline, shard.io.connect(Target::Tcp(*one, congestion))).await,
-            several => timer.at(deadline, staggered(&shard.io, several, congestion)).await,
+            [one] => {
+                timer
+                    .at(deadline, shard.io.connect(Target::Tcp(*one, congestion)))
+                    .await
+            }
+            several => {
+                timer
+                    .at(deadline, staggered(&shard.io, several, congestion))
+                    .await
+            }
         },
     };
     match connected {
@@ -44,7 +59,11 @@ pub async fn connect<I: Io>(
 }
 
 /// Starts the addresses one after the other, the next when the one before has failed or had its head start.
-async fn staggered<I: Io>(io: &I, addresses: &[SocketAddr], congestion: Option<&str>) -> io::Result<I::Stream> {
+async fn staggered<I: Io>(
+    io: &I,
+    addresses: &[SocketAddr],
+    congestion: Option<&str>,
+) -> io::Result<I::Stream> {
     type Attempt<'a, S> = Pin<Box<dyn Future<Output = io::Result<S>> + 'a>>;
     let mut waiting = addresses.iter();
     let mut running: Vec<Attempt<'_, I::Stream>> = Vec::new();

@@ -96,7 +96,14 @@ pub fn decide<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], last: bool) ->
 }
 
 /// The head for another attempt, perhaps at another backend: `input` still begins with the same request.
-pub fn render_again<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], job: &Job, way: Way, head: &mut Buf) {
+pub fn render_again<I: Io>(
+    shard: &Shard<I>,
+    peer: &Peer,
+    input: &[u8],
+    job: &Job,
+    way: Way,
+    head: &mut Buf,
+) {
     let mut slots = Slots::new();
     head.clear();
     let parsed = parse_request(input, &shard.plan.limits, &mut slots);
@@ -153,7 +160,12 @@ fn way<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &Job) -> Result<
     if request.method == Method::Options && request.max_forwards == Some(0) {
         return Err(Reason::MaxForwards);
     }
-    let found = plan.router.lookup(request.host, request.path, request.method, request.method_text);
+    let found = plan.router.lookup(
+        request.host,
+        request.path,
+        request.method,
+        request.method_text,
+    );
     let route = found.map_err(|miss| match miss {
         Miss::NoRoute => Reason::NoRoute,
         Miss::Method => Reason::MethodNotAllowed,
@@ -167,7 +179,11 @@ fn way<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &Job) -> Result<
         return Err(Reason::BodyTooLarge);
     }
     let backend = shard.pick(rules.cluster, None).ok_or(Reason::NoBackend)?;
-    Ok(Way { route, cluster: rules.cluster, backend })
+    Ok(Way {
+        route,
+        cluster: rules.cluster,
+        backend,
+    })
 }
 
 fn render<I: Io>(
@@ -199,11 +215,17 @@ fn render<I: Io>(
     let Some(held @ 1..) = job.held else { return };
     let body = &input[request.head_len..request.head_len + held];
     let mut decoder = Decoder::new(request.framing);
-    let verbatim = decoder.clone().step(body, Sink::Check).is_ok_and(|step| step.verbatim);
+    let verbatim = decoder
+        .clone()
+        .step(body, Sink::Check)
+        .is_ok_and(|step| step.verbatim);
     if verbatim || request.framing != Framing::Chunked {
         out.extend_from_slice(body);
     } else {
         let step = decoder.step(body, Sink::Chunked(out));
-        debug_assert!(step.is_ok_and(|step| step.done), "a held body has been checked");
+        debug_assert!(
+            step.is_ok_and(|step| step.done),
+            "a held body has been checked"
+        );
     }
 }

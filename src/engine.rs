@@ -68,7 +68,9 @@ impl Chosen {
                 Ok(runtime.block_on(future))
             }
             Chosen::Epoll => {
-                let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+                let mut runtime = RuntimeBuilder::<LegacyDriver>::new()
+                    .enable_timer()
+                    .build()?;
                 Ok(runtime.block_on(future))
             }
         }
@@ -114,6 +116,9 @@ fn probe(chosen: Chosen) -> io::Result<()> {
     if needed.iter().all(|code| probe.is_supported(*code)) {
         Ok(())
     } else {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's io_uring lacks socket operations"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "the kernel's io_uring lacks socket operations",
+        ))
     }
 }

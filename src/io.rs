@@ -3,8 +3,14 @@
 //! Decides nothing. The only file that names monoio's net and time and that reads a clock; the simulation in
 //! `tests/support` is the other implementation of [`Io`]. Invariant: a buffer belongs to the operation that
 //! was given it until that operation has ended, whoever lost interest in it meanwhile.
-#![expect(unsafe_code, reason = "monoio wants &mut for operations that only clone the descriptor")]
-#![expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
+#![expect(
+    unsafe_code,
+    reason = "monoio wants &mut for operations that only clone the descriptor"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is where the clocks are read"
+)]
 
 use std::cell::{RefCell, UnsafeCell};
 use std::future::Future;
@@ -160,12 +166,20 @@ pub struct Socket {
 impl Socket {
     pub fn tcp(stream: TcpStream) -> Self {
         let fd = stream.as_raw_fd();
-        Socket { kind: UnsafeCell::new(Kind::Tcp(stream)), fd, canceller: RefCell::new(None) }
+        Socket {
+            kind: UnsafeCell::new(Kind::Tcp(stream)),
+            fd,
+            canceller: RefCell::new(None),
+        }
     }
 
     pub fn unix(stream: UnixStream) -> Self {
         let fd = stream.as_raw_fd();
-        Socket { kind: UnsafeCell::new(Kind::Unix(stream)), fd, canceller: RefCell::new(None) }
+        Socket {
+            kind: UnsafeCell::new(Kind::Unix(stream)),
+            fd,
+            canceller: RefCell::new(None),
+        }
     }
 
     /// The descriptor without the runtime: for a connection that is answered and closed at once.
@@ -213,7 +227,9 @@ impl AsFd for Socket {
 }
 
 fn would_block(result: &io::Result<usize>) -> bool {
-    result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+    result
+        .as_ref()
+        .is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl Stream for Socket {
@@ -234,7 +250,11 @@ impl Stream for Socket {
 
     async fn read_cancelable(&self, buf: Buf) -> (io::Result<usize>, Buf) {
         let (slice, start) = buf.into_spare();
-        let handle = self.canceller.borrow_mut().get_or_insert_with(Canceller::new).handle();
+        let handle = self
+            .canceller
+            .borrow_mut()
+            .get_or_insert_with(Canceller::new)
+            .handle();
         let (result, slice) = match self.kind() {
             Kind::Tcp(stream) => stream.cancelable_read(slice, handle).await,
             Kind::Unix(stream) => stream.cancelable_read(slice, handle).await,
@@ -310,7 +330,10 @@ impl Stream for Socket {
 }
 
 /// Waits for two things at once, in one task: the first that is ready wins, `first` when both are.
-pub async fn race<A, B>(first: impl Future<Output = A>, second: impl Future<Output = B>) -> Race<A, B> {
+pub async fn race<A, B>(
+    first: impl Future<Output = A>,
+    second: impl Future<Output = B>,
+) -> Race<A, B> {
     use std::task::Poll;
     let mut first = std::pin::pin!(first);
     let mut second = std::pin::pin!(second);
@@ -328,4 +351,3 @@ pub enum Race<A, B> {
     First(A),
     Second(B),
 }
-

@@ -46,18 +46,27 @@ pub fn bind(listen: &Listen, shards: usize, congestion: Option<&str>) -> io::Res
             let first = bind_tcp(*address, congestion)?;
             let address = first.local_addr()?;
             let more = (1..shards).map(|_| bind_tcp(address, congestion));
-            std::iter::once(Ok(first)).chain(more).map(|one| one.map(Listener::Tcp)).collect()
+            std::iter::once(Ok(first))
+                .chain(more)
+                .map(|one| one.map(Listener::Tcp))
+                .collect()
         }
         Listen::Unix(path) => {
             // No SO_REUSEPORT here: all shards accept from the one socket.
             let listener = bind_unix(path)?;
-            (0..shards).map(|_| listener.try_clone().map(Listener::Unix)).collect()
+            (0..shards)
+                .map(|_| listener.try_clone().map(Listener::Unix))
+                .collect()
         }
     }
 }
 
 fn bind_tcp(address: SocketAddr, congestion: Option<&str>) -> io::Result<std::net::TcpListener> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     // Accepted sockets inherit this, which saves a system call for each.
@@ -91,7 +100,9 @@ pub async fn accept(shard: Rc<Shard<MonoioIo>>, listener: Listener, epoll: bool)
             listener.set_nonblocking(epoll)?;
             let port: Rc<str> = listener.local_addr()?.port().to_string().into();
             let watched = listener.as_fd().try_clone_to_owned()?;
-            shard.io.spawn(close_when_draining(Rc::clone(&shard), watched));
+            shard
+                .io
+                .spawn(close_when_draining(Rc::clone(&shard), watched));
             let listener = monoio::net::TcpListener::from_std(listener)?;
             loop {
                 shard.room().await;
@@ -109,7 +120,9 @@ pub async fn accept(shard: Rc<Shard<MonoioIo>>, listener: Listener, epoll: bool)
             listener.set_nonblocking(epoll)?;
             let port: Rc<str> = "0".into();
             let watched = listener.as_fd().try_clone_to_owned()?;
-            shard.io.spawn(close_when_draining(Rc::clone(&shard), watched));
+            shard
+                .io
+                .spawn(close_when_draining(Rc::clone(&shard), watched));
             let listener = monoio::net::UnixListener::from_std(listener)?;
             loop {
                 shard.room().await;

@@ -29,7 +29,9 @@ fn cgroup_quota(membership: &Path, root: &Path) -> Option<usize> {
                 QuotaFile::V2 => fs::read_to_string(folder.join("cpu.max")).ok(),
                 QuotaFile::V1 => {
                     let read = |name| fs::read_to_string(folder.join(name)).ok();
-                    read("cpu.cfs_quota_us").zip(read("cpu.cfs_period_us")).map(|(q, p)| format!("{q} {p}"))
+                    read("cpu.cfs_quota_us")
+                        .zip(read("cpu.cfs_period_us"))
+                        .map(|(q, p)| format!("{q} {p}"))
                 }
             };
             if let Some(cpus) = quota.as_deref().and_then(quota_cpus) {
@@ -54,7 +56,8 @@ fn quota_files(membership: &str) -> Vec<(QuotaFile, String)> {
     let mut files = Vec::new();
     for line in membership.lines() {
         let mut parts = line.splitn(3, ':');
-        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next())
+        else {
             continue;
         };
         let path = path.trim_start_matches('/');
@@ -70,19 +73,28 @@ fn quota_files(membership: &str) -> Vec<(QuotaFile, String)> {
 /// "150000 100000" is two CPUs; "max 100000" and "-1 100000" are none.
 fn quota_cpus(text: &str) -> Option<usize> {
     let mut numbers = text.split_whitespace().map(str::parse::<u64>);
-    let (Some(Ok(quota)), Some(Ok(period @ 1..))) = (numbers.next(), numbers.next()) else { return None };
-    usize::try_from(quota.div_ceil(period)).ok().map(|cpus| cpus.max(1))
+    let (Some(Ok(quota)), Some(Ok(period @ 1..))) = (numbers.next(), numbers.next()) else {
+        return None;
+    };
+    usize::try_from(quota.div_ceil(period))
+        .ok()
+        .map(|cpus| cpus.max(1))
 }
 
 /// Raises the soft limit of open files to the hard one; the limit that holds now.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
         // Refused in some sandboxes: the limit we have is then the one that counts.
         let _ = setrlimit(Resource::Nofile, raised);
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::from(u32::MAX))
+    getrlimit(Resource::Nofile)
+        .current
+        .unwrap_or(u64::from(u32::MAX))
 }
 
 /// Client connections that the descriptors carry, each with one to a backend. Beyond it accepting waits.

@@ -35,7 +35,9 @@ mod tests {
     #[test]
     fn a_panic_is_counted_and_ends_the_future() {
         let metrics = Arc::new(ShardMetrics::new(0));
-        let mut caught = pin!(catch(Arc::clone(&metrics), async { panic!("expected by this test") }));
+        let mut caught = pin!(catch(Arc::clone(&metrics), async {
+            panic!("expected by this test")
+        }));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(caught.as_mut().poll(&mut cx).is_ready());
         assert_eq!(metrics.counter(Counter::Panics), 1);

@@ -21,7 +21,10 @@ struct Idle<S> {
 
 impl<S> Pool<S> {
     pub fn new(backends: usize) -> Self {
-        Pool { idle: (0..backends).map(|_| Vec::new()).collect(), count: 0 }
+        Pool {
+            idle: (0..backends).map(|_| Vec::new()).collect(),
+            count: 0,
+        }
     }
 
     /// Idle connections to all backends.
@@ -40,7 +43,13 @@ impl<S> Pool<S> {
     }
 
     /// Keeps the connection, or gives it back when the backend's share is full.
-    pub fn put(&mut self, backend: BackendId, stream: S, now: Nanos, idle_max: usize) -> Result<(), S> {
+    pub fn put(
+        &mut self,
+        backend: BackendId,
+        stream: S,
+        now: Nanos,
+        idle_max: usize,
+    ) -> Result<(), S> {
         let list = &mut self.idle[backend.0 as usize];
         if list.len() >= idle_max {
             return Err(stream);

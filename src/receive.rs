@@ -55,7 +55,9 @@ pub enum Received {
         leftover: bool,
     },
     /// 101: both sides speak another protocol now. `inbound` holds its first bytes from the backend.
-    Upgraded { inbound: Buf },
+    Upgraded {
+        inbound: Buf,
+    },
     /// Not a byte came.
     Silent(Reason),
     /// What came is no response; the client has seen nothing of it.
@@ -89,12 +91,12 @@ impl<I: Io> Receive<'_, I> {
         let mut out = self.shard.buf();
         let received = match self.head(&mut inbound, &mut out).await {
             Err(received) => received,
-            Ok(head) if head.status == 101 => {
-                match self.send(&mut out).await {
-                    Err(received) => received,
-                    Ok(()) => Received::Upgraded { inbound: std::mem::take(&mut inbound) },
-                }
-            }
+            Ok(head) if head.status == 101 => match self.send(&mut out).await {
+                Err(received) => received,
+                Ok(()) => Received::Upgraded {
+                    inbound: std::mem::take(&mut inbound),
+                },
+            },
             Ok(head) => match self.body(&head, &mut inbound, &mut out).await {
                 Err(received) => received,
                 Ok(()) => Received::Complete {
@@ -147,19 +149,31 @@ impl<I: Io> Receive<'_, I> {
     async fn read_head(&self, inbound: &mut Buf) -> Result<(), Received> {
         let silent = inbound.is_empty();
         let (wait_ns, late) = if silent {
-            (self.timeouts.first_byte_ns, Received::Silent(Reason::FirstByteTimeout))
+            (
+                self.timeouts.first_byte_ns,
+                Received::Silent(Reason::FirstByteTimeout),
+            )
         } else {
-            (self.timeouts.backend_idle_ns, Received::Failed(Reason::BackendIdleTimeout))
+            (
+                self.timeouts.backend_idle_ns,
+                Received::Failed(Reason::BackendIdleTimeout),
+            )
         };
         let due = self.shard.timers.after(wait_ns).min(self.patience.until);
         // While the request is still on its way, `attempt` sets the deadline once it is sent.
-        let deadline = if self.sent.get() { due } else { self.patience.until };
+        let deadline = if self.sent.get() {
+            due
+        } else {
+            self.patience.until
+        };
         match self.read(inbound, deadline).await {
             Err(Waited::Late) => Err(late),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
                 if silent {
-                    self.record.first_byte_ns.set(Some(self.record.since_start(&self.shard.io)));
+                    self.record
+                        .first_byte_ns
+                        .set(Some(self.record.since_start(&self.shard.io)));
                 }
                 Ok(())
             }
@@ -173,7 +187,9 @@ impl<I: Io> Receive<'_, I> {
         let mut slots = Slots::new();
         let job = self.job;
         let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)?;
-        let Some(response) = parsed else { return Ok(Digest::More) };
+        let Some(response) = parsed else {
+            return Ok(Digest::More);
+        };
         let via = &*self.shard.plan.forwarding.via;
         if response.status < 200 && response.status != 101 {
             // RFC 9110 section 15.2: not to a client of HTTP/1.0.
@@ -247,7 +263,9 @@ impl<I: Io> Receive<'_, I> {
         }
         let refused = |reject| Received::Truncated(Reason::BadResponse(reject));
         let mut checked = decoder.clone();
-        let step = checked.step(inbound.pending(), Sink::Check).map_err(refused)?;
+        let step = checked
+            .step(inbound.pending(), Sink::Check)
+            .map_err(refused)?;
         let same = head.framing == head.reply_framing;
         if same && (step.verbatim || head.framing != Framing::Chunked) {
             *decoder = checked;
@@ -255,11 +273,14 @@ impl<I: Io> Receive<'_, I> {
                 let sent = self.send_from(inbound, step.consumed).await;
                 return sent;
             }
-            out.append().extend_from_slice(&inbound.pending()[..step.consumed]);
+            out.append()
+                .extend_from_slice(&inbound.pending()[..step.consumed]);
         } else {
             let sink = match head.reply_framing {
                 Framing::Chunked => Sink::Chunked(out.append()),
-                Framing::UntilClose | Framing::Length(_) | Framing::None => Sink::Payload(out.append()),
+                Framing::UntilClose | Framing::Length(_) | Framing::None => {
+                    Sink::Payload(out.append())
+                }
             };
             decoder.step(inbound.pending(), sink).map_err(refused)?;
         }
@@ -297,10 +318,15 @@ impl<I: Io> Receive<'_, I> {
             && inbound.is_empty()
             && inbound.capacity() < crate::shard::LARGE_BYTES
         {
-            self.shard.give(std::mem::replace(inbound, self.shard.large_buf()));
+            self.shard
+                .give(std::mem::replace(inbound, self.shard.large_buf()));
         }
         inbound.reserve(1);
-        let deadline = self.shard.timers.after(self.patience.read_ns).min(self.patience.until);
+        let deadline = self
+            .shard
+            .timers
+            .after(self.patience.read_ns)
+            .min(self.patience.until);
         match self.read(inbound, deadline).await {
             Err(Waited::Late) => Err(Received::Truncated(Reason::BackendIdleTimeout)),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
@@ -314,7 +340,11 @@ impl<I: Io> Receive<'_, I> {
     async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
         let buf = std::mem::take(inbound);
         let mut read = pin!(self.backend.read(buf));
-        let glance = if self.watch { self.shard.timers.after(WATCH_NS) } else { NEVER };
+        let glance = if self.watch {
+            self.shard.timers.after(WATCH_NS)
+        } else {
+            NEVER
+        };
         let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
             Ok(done) => done,
             Err(Elapsed) if glance > deadline || !self.watch => return Err(Waited::Late),

@@ -6,9 +6,9 @@
 use std::cell::Cell;
 
 use crate::config::plan::Nanos;
-use crate::h1::head::Request;
-use crate::h1::Version;
 use crate::decide::Job;
+use crate::h1::Version;
+use crate::h1::head::Request;
 use crate::io::Io;
 use crate::log::{self, AccessLine};
 use crate::metrics::{Counter, Reason};
@@ -158,10 +158,16 @@ impl Record {
             duration_ns,
             connect_ns: self.connect_ns.get(),
             first_byte_ns: self.first_byte_ns.get(),
-            backend: self.backend.get().map_or("", |id| &*plan.backends[id.0 as usize].authority),
+            backend: self
+                .backend
+                .get()
+                .map_or("", |id| &*plan.backends[id.0 as usize].authority),
             backend_reused: self.reused.get(),
             retries: self.retries.get(),
-            route: self.route.get().map_or("", |id| &*plan.routes[id.0 as usize].name),
+            route: self
+                .route
+                .get()
+                .map_or("", |id| &*plan.routes[id.0 as usize].name),
             shard: u16::try_from(shard.number).unwrap_or(u16::MAX),
             reason: reason.map_or("", Reason::label),
             error_type: reason.map_or("", Reason::error_type),
@@ -195,9 +201,15 @@ impl Note {
             field.clear();
             field.push_str(text);
         }
-        for (field, name) in [(&mut self.user_agent, "user-agent"), (&mut self.referer, "referer")] {
+        for (field, name) in [
+            (&mut self.user_agent, "user-agent"),
+            (&mut self.referer, "referer"),
+        ] {
             field.clear();
-            let found = request.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name));
+            let found = request
+                .headers
+                .iter()
+                .find(|h| h.name.eq_ignore_ascii_case(name));
             field.extend_from_slice(found.map_or(&[][..], |h| h.value));
         }
     }

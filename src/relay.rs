@@ -111,7 +111,11 @@ impl Pipes {
         // Refused beyond the user's pipe quota: the default size works too.
         let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
         let capacity = fcntl_getpipe_size(&write).unwrap_or(4096);
-        Some(Pipe { read, write, capacity })
+        Some(Pipe {
+            read,
+            write,
+            capacity,
+        })
     }
 
     /// Takes back a pipe that is empty.
@@ -166,8 +170,12 @@ pub async fn splice<S: Stream>(
     let (Some(from_fd), Some(to_fd)) = (from.splice_fd(), to.splice_fd()) else {
         return (0, Err(Cut::Unable));
     };
-    let Some(pipe) = pipes.borrow_mut().take() else { return (0, Err(Cut::Unable)) };
-    let Ok(_held) = NonBlocking::hold(from_fd, to_fd) else { return (0, Err(Cut::Unable)) };
+    let Some(pipe) = pipes.borrow_mut().take() else {
+        return (0, Err(Cut::Unable));
+    };
+    let Ok(_held) = NonBlocking::hold(from_fd, to_fd) else {
+        return (0, Err(Cut::Unable));
+    };
     let mut moved = 0;
     let mut inside = 0;
     let mut left = bytes;
@@ -175,7 +183,9 @@ pub async fn splice<S: Stream>(
     let ended = loop {
         let mut progress = false;
         if left > 0 && inside < pipe.capacity {
-            let want = usize::try_from(left).unwrap_or(usize::MAX).min(pipe.capacity - inside);
+            let want = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(pipe.capacity - inside);
             match piece(from_fd, &pipe.write, want) {
                 Ok(0) if inside == 0 => break Err(Cut::From),
                 Ok(n) => {
@@ -219,8 +229,19 @@ pub async fn splice<S: Stream>(
     (moved, ended)
 }
 
-fn piece(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd, most: usize) -> Result<usize, Errno> {
-    rustix::pipe::splice(from, None, to, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)
+fn piece(
+    from: impl std::os::fd::AsFd,
+    to: impl std::os::fd::AsFd,
+    most: usize,
+) -> Result<usize, Errno> {
+    rustix::pipe::splice(
+        from,
+        None,
+        to,
+        None,
+        most,
+        SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
+    )
 }
 
 /// Waits until the side that holds the transfer up is ready again.

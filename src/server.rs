@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 
-use crate::cli::Exit;
 use crate::admin::{self, Admin, AdminState, Phase};
+use crate::cli::Exit;
 use crate::config::plan::{Address, Level, Listen, Plan};
 use crate::engine::{self, Chosen};
 use crate::io::{Io, MonoioIo, process_start, unix_ms};
@@ -84,14 +84,24 @@ pub fn run(plan: Plan) -> Exit {
     let signals = match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGQUIT]) {
         Ok(signals) => signals,
         Err(error) => {
-            events.say(unix_ms(), Level::Error, "cannot handle signals", &[("error", &error)]);
+            events.say(
+                unix_ms(),
+                Level::Error,
+                "cannot handle signals",
+                &[("error", &error)],
+            );
             return Exit::Os;
         }
     };
     match start(plan) {
         Ok(server) => server.wait(signals),
         Err(error) => {
-            events.say(unix_ms(), Level::Error, "cannot start", &[("error", &error)]);
+            events.say(
+                unix_ms(),
+                Level::Error,
+                "cannot start",
+                &[("error", &error)],
+            );
             error.exit()
         }
     }
@@ -102,23 +112,38 @@ pub fn start(mut plan: Plan) -> Result<Server, StartError> {
     let events = Events::to_stderr(plan.log.level);
     resolve(&mut plan)?;
     let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let shards = plan.server.shards.map_or_else(|| machine::cpus(cores.len().max(1)), usize::from);
+    let shards = plan
+        .server
+        .shards
+        .map_or_else(|| machine::cpus(cores.len().max(1)), usize::from);
     let descriptors = machine::raise_descriptor_limit();
     let (engine, refused) =
         engine::choose(plan.server.engine).map_err(failed("io_uring is asked for but refused"))?;
     if let Some(reason) = &refused {
-        let fields: &[(&str, &dyn fmt::Display)] = &[("engine", &engine.name()), ("reason", reason)];
-        events.say(unix_ms(), Level::Warn, "a faster engine is not available", fields);
+        let fields: &[(&str, &dyn fmt::Display)] =
+            &[("engine", &engine.name()), ("reason", reason)];
+        events.say(
+            unix_ms(),
+            Level::Warn,
+            "a faster engine is not available",
+            fields,
+        );
     }
     let mut listeners = bind_all(&plan, shards)?;
     let room = machine::connections_for(descriptors);
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::new(Arc::clone(&plan), shards, room));
-    let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::new(plan.backends.len()))).collect();
+    let metrics: Vec<_> = (0..shards)
+        .map(|_| Arc::new(ShardMetrics::new(plan.backends.len())))
+        .collect();
     let (log, queue) = start_log(&plan)?;
-    let state = Arc::new(AdminState::new(metrics.clone(), info(&plan, engine, queue.as_ref())));
+    let state = Arc::new(AdminState::new(
+        metrics.clone(),
+        info(&plan, engine, queue.as_ref()),
+    ));
     let admin = plan.admin.map(|address| {
-        admin::start(address, Arc::clone(&state)).map_err(failed(format!("admin listener {address}")))
+        admin::start(address, Arc::clone(&state))
+            .map_err(failed(format!("admin listener {address}")))
     });
     let admin = admin.transpose()?;
     let (report, ended) = channel();
@@ -127,23 +152,39 @@ pub fn start(mut plan: Plan) -> Result<Server, StartError> {
         let lane = Lane {
             number,
             engine,
-            core: plan.server.pin.then(|| cores.get(number % cores.len().max(1)).copied()).flatten(),
+            core: plan
+                .server
+                .pin
+                .then(|| cores.get(number % cores.len().max(1)).copied())
+                .flatten(),
             listeners: listeners.iter_mut().filter_map(Vec::pop).collect(),
             shared: Arc::clone(&shared),
             metrics,
             log: queue.clone(),
         };
-        threads.push(lane.spawn(report.clone()).map_err(failed(format!("shard {number}")))?);
+        threads.push(
+            lane.spawn(report.clone())
+                .map_err(failed(format!("shard {number}")))?,
+        );
     }
     state.set_phase(Phase::Ready);
     banner(&events, &plan, &shared, engine, admin.as_ref());
-    Ok(Server { shared, state, admin, log, threads, ended, events })
+    Ok(Server {
+        shared,
+        state,
+        admin,
+        log,
+        threads,
+        ended,
+        events,
+    })
 }
 
 fn bind_all(plan: &Plan, shards: usize) -> Result<Vec<Vec<Listener>>, StartError> {
     let congestion = plan.server.tcp_congestion.as_deref();
     let bind = |listen: &Listen| {
-        listen::bind(listen, shards, congestion).map_err(failed(format!("listener {}", name_of(listen))))
+        listen::bind(listen, shards, congestion)
+            .map_err(failed(format!("listener {}", name_of(listen))))
     };
     plan.server.listen.iter().map(bind).collect()
 }
@@ -160,10 +201,19 @@ fn start_log(plan: &Plan) -> Result<(Option<LogHandle>, Option<LogQueue>), Start
 /// Looks up the names of backends. Blocking, so before any shard runs.
 fn resolve(plan: &mut Plan) -> Result<(), StartError> {
     for backend in &mut plan.backends {
-        let Address::Tcp { host, port, resolved } = &mut backend.address else { continue };
+        let Address::Tcp {
+            host,
+            port,
+            resolved,
+        } = &mut backend.address
+        else {
+            continue;
+        };
         if resolved.is_empty() {
             let found = (&**host, *port).to_socket_addrs();
-            *resolved = found.map_err(failed(format!("backend {}", backend.url)))?.collect();
+            *resolved = found
+                .map_err(failed(format!("backend {}", backend.url)))?
+                .collect();
         }
     }
     Ok(())
@@ -247,7 +297,11 @@ impl Lane {
         let shard = Shard::new(self.number, io, self.shared, self.metrics, self.log);
         for listener in self.listeners {
             let accepting = Arc::clone(&shard.metrics);
-            let accept = listen::accept(std::rc::Rc::clone(&shard), listener, self.engine == Chosen::Epoll);
+            let accept = listen::accept(
+                std::rc::Rc::clone(&shard),
+                listener,
+                self.engine == Chosen::Epoll,
+            );
             shard.io.spawn(crate::panics::catch(accepting, async {
                 // Ends only with the drain, or when the listener itself is unusable.
                 let _ = accept.await;
@@ -262,13 +316,15 @@ impl Server {
     fn wait(self, mut signals: signal_hook::iterator::Signals) -> Exit {
         let (notice, noticed) = channel();
         let handle = signals.handle();
-        let waiter = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                if notice.send(signal).is_err() {
-                    break;
+        let waiter = std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || {
+                for signal in signals.forever() {
+                    if notice.send(signal).is_err() {
+                        break;
+                    }
                 }
-            }
-        });
+            });
         let code = match waiter {
             Ok(_) => self.control(&noticed),
             Err(_) => Exit::Os,
@@ -290,7 +346,14 @@ impl Server {
         };
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
         let timeout = Duration::from_nanos(self.shared.plan.server.drain_timeout_ns);
-        self.say(Level::Info, "draining", &[("signal", &name), ("connections", &self.shared.connections())]);
+        self.say(
+            Level::Info,
+            "draining",
+            &[
+                ("signal", &name),
+                ("connections", &self.shared.connections()),
+            ],
+        );
         let code = self.drain(timeout, noticed);
         if let Some(log) = self.log.take() {
             log.finish(LOG_PATIENCE);
@@ -322,12 +385,18 @@ impl Server {
             let again = noticed.try_recv().ok();
             if left.is_zero() || again.is_some() {
                 let cut = self.shared.connections();
-                self.say(Level::Warn, "ending with connections open", &[("connections", &cut)]);
+                self.say(
+                    Level::Warn,
+                    "ending with connections open",
+                    &[("connections", &cut)],
+                );
                 self.shared.set_stop(Stop::Now);
                 while running > 0 && self.ended.recv_timeout(STOP_PATIENCE).is_ok() {
                     running -= 1;
                 }
-                return again.map_or(Exit::DrainDeadline, |signal| Exit::Signal(u8::try_from(signal).unwrap_or(0)));
+                return again.map_or(Exit::DrainDeadline, |signal| {
+                    Exit::Signal(u8::try_from(signal).unwrap_or(0))
+                });
             }
         }
         self.say(Level::Info, "drained", &[]);

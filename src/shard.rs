@@ -125,14 +125,18 @@ impl<I: Io> Shard<I> {
         log: Option<LogQueue>,
     ) -> Rc<Self> {
         let plan = Arc::clone(&shared.plan);
-        let cursors =
-            plan.clusters.iter().map(|c| Cell::new(c.balance.start(number, shared.shards))).collect();
+        let cursors = plan
+            .clusters
+            .iter()
+            .map(|c| Cell::new(c.balance.start(number, shared.shards)))
+            .collect();
         let idle_max = plan
             .backends
             .iter()
             .map(|backend| {
                 let pool = &plan.clusters[backend.cluster.0 as usize].pool;
-                pool.idle_max.min(pool.idle_process_max.div_ceil(shared.shards))
+                pool.idle_max
+                    .min(pool.idle_process_max.div_ceil(shared.shards))
             })
             .collect();
         Rc::new(Shard {
@@ -165,7 +169,11 @@ impl<I: Io> Shard<I> {
 
     /// Takes back a buffer of either size.
     pub fn give(&self, buf: Buf) {
-        let list = if buf.capacity() < LARGE_BYTES { &self.bufs } else { &self.large };
+        let list = if buf.capacity() < LARGE_BYTES {
+            &self.bufs
+        } else {
+            &self.large
+        };
         list.borrow_mut().put(buf);
     }
 
@@ -199,7 +207,10 @@ impl<I: Io> Shard<I> {
     /// Keeps a backend connection for the next request, or lets it go.
     pub fn keep(&self, backend: BackendId, stream: I::Stream) {
         let most = self.idle_max[backend.0 as usize];
-        let kept = self.pool.borrow_mut().put(backend, stream, self.timers.now(), most);
+        let kept = self
+            .pool
+            .borrow_mut()
+            .put(backend, stream, self.timers.now(), most);
         match kept {
             Ok(()) => self.metrics.gauge_add(Gauge::PoolIdleConnections, 1),
             Err(stream) => drop(stream),
@@ -222,7 +233,9 @@ impl<I: Io> Shard<I> {
         self.connections.set(self.connections.get() + 1);
         self.metrics.add(Counter::ClientConnections, 1);
         self.metrics.gauge_add(Gauge::ClientConnections, 1);
-        Some(Open { shard: Rc::clone(self) })
+        Some(Open {
+            shard: Rc::clone(self),
+        })
     }
 
     /// Waits while the process has as many client connections as its descriptors carry. Those that wait in the
@@ -291,10 +304,13 @@ impl<I: Io> Shard<I> {
     fn sweep(&self) {
         let plan = &self.plan;
         let idle_ns = |id: BackendId| -> Nanos {
-            plan.clusters[plan.backends[id.0 as usize].cluster.0 as usize].pool.idle_ns
+            plan.clusters[plan.backends[id.0 as usize].cluster.0 as usize]
+                .pool
+                .idle_ns
         };
         let expired = self.pool.borrow_mut().expire(self.timers.now(), idle_ns);
-        self.metrics.gauge_sub(Gauge::PoolIdleConnections, expired.len() as u64);
+        self.metrics
+            .gauge_sub(Gauge::PoolIdleConnections, expired.len() as u64);
     }
 }
 

@@ -72,7 +72,10 @@ impl Timers {
             heads: vec![NONE; BUCKETS].into(),
             tick: now / TICK_NS,
         };
-        Rc::new(Timers { wheel: RefCell::new(wheel), now: Cell::new(now) })
+        Rc::new(Timers {
+            wheel: RefCell::new(wheel),
+            now: Cell::new(now),
+        })
     }
 
     /// The time of the last tick.
@@ -82,12 +85,19 @@ impl Timers {
 
     /// The deadline `ns` from now; 0 is "off".
     pub fn after(&self, ns: Nanos) -> Nanos {
-        if ns == 0 { NEVER } else { self.now.get().saturating_add(ns).saturating_add(TICK_NS) }
+        if ns == 0 {
+            NEVER
+        } else {
+            self.now.get().saturating_add(ns).saturating_add(TICK_NS)
+        }
     }
 
     pub fn timer(self: &Rc<Self>) -> Timer {
         let id = self.wheel.borrow_mut().insert();
-        Timer { timers: Rc::clone(self), id }
+        Timer {
+            timers: Rc::clone(self),
+            id,
+        }
     }
 
     /// Wakes what is due. Called once a tick.
@@ -102,8 +112,13 @@ impl Timers {
 
     /// Makes every wait that is going on look at the world again (a drain has begun).
     pub fn wake_all(&self) {
-        let wakers: Vec<Waker> =
-            self.wheel.borrow().slots.iter().filter_map(|slot| slot.waker.clone()).collect();
+        let wakers: Vec<Waker> = self
+            .wheel
+            .borrow()
+            .slots
+            .iter()
+            .filter_map(|slot| slot.waker.clone())
+            .collect();
         for waker in wakers {
             waker.wake();
         }
@@ -233,7 +248,12 @@ impl Wheel {
     }
 
     fn unlink(&mut self, id: u32) {
-        let Slot { armed, previous, next, .. } = self.slots[id as usize];
+        let Slot {
+            armed,
+            previous,
+            next,
+            ..
+        } = self.slots[id as usize];
         match previous {
             NONE => self.heads[(armed % BUCKETS as u64) as usize] = next,
             previous => self.slots[previous as usize].next = next,
@@ -272,7 +292,11 @@ mod tests {
             timer.set(timers.after(ns));
             let at = fires_at(&timers, &timer, u64::MAX).unwrap();
             assert!(at >= 12_345 + ns, "{ns}: early by {}", 12_345 + ns - at);
-            assert!(at <= 12_345 + ns + 3 * TICK_NS, "{ns}: late by {}", at - ns - 12_345);
+            assert!(
+                at <= 12_345 + ns + 3 * TICK_NS,
+                "{ns}: late by {}",
+                at - ns - 12_345
+            );
         }
     }
 
@@ -307,12 +331,20 @@ mod tests {
         for (i, timer) in kept.iter().enumerate() {
             timer.set(timers.after((i as u64 % 3 + 2) * TICK_NS));
         }
-        let odd: Vec<Timer> =
-            kept.into_iter().enumerate().filter_map(|(i, t)| (i % 2 == 1).then_some(t)).collect();
+        let odd: Vec<Timer> = kept
+            .into_iter()
+            .enumerate()
+            .filter_map(|(i, t)| (i % 2 == 1).then_some(t))
+            .collect();
         assert_eq!(timers.wheel.borrow().free.len(), 25);
         timers.advance(10 * TICK_NS);
         let wheel = timers.wheel.borrow();
-        assert_eq!(odd.iter().filter(|t| wheel.slots[t.id as usize].fired).count(), 25);
+        assert_eq!(
+            odd.iter()
+                .filter(|t| wheel.slots[t.id as usize].fired)
+                .count(),
+            25
+        );
     }
 
     #[test]

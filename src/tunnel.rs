@@ -25,15 +25,32 @@ pub async fn run<I: Io>(
     idle_ns: Nanos,
 ) -> (u64, u64) {
     let active = Cell::new(shard.timers.now());
-    let up = Direction { shard, from: client, to: backend, active: &active, idle_ns, bytes: Cell::new(0) };
-    let down = Direction { shard, from: backend, to: client, active: &active, idle_ns, bytes: Cell::new(0) };
+    let up = Direction {
+        shard,
+        from: client,
+        to: backend,
+        active: &active,
+        idle_ns,
+        bytes: Cell::new(0),
+    };
+    let down = Direction {
+        shard,
+        from: backend,
+        to: client,
+        active: &active,
+        idle_ns,
+        bytes: Cell::new(0),
+    };
     {
         let mut upward = pin!(up.run(from_client));
         let mut downward = pin!(down.run(from_backend));
         let (mut up_open, mut down_open) = (true, true);
         std::future::poll_fn(|cx| {
             for (open, ended) in [
-                (&mut up_open, upward.as_mut() as std::pin::Pin<&mut dyn Future<Output = Ended>>),
+                (
+                    &mut up_open,
+                    upward.as_mut() as std::pin::Pin<&mut dyn Future<Output = Ended>>,
+                ),
                 (&mut down_open, downward.as_mut()),
             ] {
                 let poll = if *open { ended.poll(cx) } else { Poll::Pending };
@@ -43,7 +60,11 @@ pub async fn run<I: Io>(
                     Poll::Pending => {}
                 }
             }
-            if up_open || down_open { Poll::Pending } else { Poll::Ready(()) }
+            if up_open || down_open {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
     }
@@ -96,7 +117,11 @@ impl<I: Io> Direction<'_, I> {
         let mut readable = pin!(self.from.readable());
         loop {
             let silent_since = self.active.get();
-            let deadline = if self.idle_ns == 0 { NEVER } else { silent_since.saturating_add(self.idle_ns) };
+            let deadline = if self.idle_ns == 0 {
+                NEVER
+            } else {
+                silent_since.saturating_add(self.idle_ns)
+            };
             match timer.at(deadline, readable.as_mut()).await {
                 Ok(ready) => return ready.is_ok(),
                 Err(Elapsed) if self.active.get() == silent_since => return false,
@@ -107,7 +132,11 @@ impl<I: Io> Direction<'_, I> {
 
     async fn send(&self, buf: Buf, timer: &Timer) -> Result<(), relay::Cut> {
         let bytes = buf.len();
-        let patience = Patience { read_ns: 0, write_ns: self.idle_ns, until: NEVER };
+        let patience = Patience {
+            read_ns: 0,
+            write_ns: self.idle_ns,
+            until: NEVER,
+        };
         let (sent, buf) =
             relay::send(self.to, buf, bytes, timer, &self.shard.timers, &patience).await;
         self.shard.give(buf);

@@ -83,22 +83,34 @@ impl<I: Io> Upload<'_, I> {
         }
         let refused = |reject| Uploaded::Client(Reason::Protocol(reject));
         let mut checked = decoder.clone();
-        let step = checked.step(input.pending(), Sink::Check).map_err(refused)?;
+        let step = checked
+            .step(input.pending(), Sink::Check)
+            .map_err(refused)?;
         self.count(step.payload as u64)?;
         let raw = step.verbatim || framing != Framing::Chunked;
         if raw && out.is_empty() {
             *decoder = checked;
             let buf = std::mem::take(input);
-            let (sent, back) =
-                relay::send(self.backend, buf, step.consumed, self.timer, &self.shard.timers, &self.patience).await;
+            let (sent, back) = relay::send(
+                self.backend,
+                buf,
+                step.consumed,
+                self.timer,
+                &self.shard.timers,
+                &self.patience,
+            )
+            .await;
             *input = back;
             return sent.map_err(|_| Uploaded::BackendCut);
         }
         if raw {
             *decoder = checked;
-            out.append().extend_from_slice(&input.pending()[..step.consumed]);
+            out.append()
+                .extend_from_slice(&input.pending()[..step.consumed]);
         } else {
-            decoder.step(input.pending(), Sink::Chunked(out.append())).map_err(refused)?;
+            decoder
+                .step(input.pending(), Sink::Chunked(out.append()))
+                .map_err(refused)?;
         }
         input.consume(step.consumed);
         self.send(out).await
@@ -107,8 +119,15 @@ impl<I: Io> Upload<'_, I> {
     async fn send(&self, out: &mut Buf) -> Result<(), Uploaded> {
         let bytes = out.len();
         let buf = std::mem::take(out);
-        let (sent, back) =
-            relay::send(self.backend, buf, bytes, self.timer, &self.shard.timers, &self.patience).await;
+        let (sent, back) = relay::send(
+            self.backend,
+            buf,
+            bytes,
+            self.timer,
+            &self.shard.timers,
+            &self.patience,
+        )
+        .await;
         *out = back;
         sent.map_err(|_| Uploaded::BackendCut)
     }
@@ -129,7 +148,9 @@ impl<I: Io> Upload<'_, I> {
         .await;
         shard.metrics.add(Counter::ClientReceivedBytes, moved);
         decoder.skip(moved);
-        self.record.request_bytes.set(self.record.request_bytes.get() - (left - moved));
+        self.record
+            .request_bytes
+            .set(self.record.request_bytes.get() - (left - moved));
         match ended {
             Ok(()) => Ok(true),
             Err(Cut::Unable) => Ok(false),
@@ -141,13 +162,20 @@ impl<I: Io> Upload<'_, I> {
 
     async fn read(&self, input: &mut Buf) -> Result<(), Uploaded> {
         // A body that fills its buffer gets a large one; the small one had nothing left in it.
-        let full = input.is_empty() && input.capacity() < LARGE_BYTES && self.record.request_bytes.get() > 0;
+        let full = input.is_empty()
+            && input.capacity() < LARGE_BYTES
+            && self.record.request_bytes.get() > 0;
         if input.capacity() == 0 || full {
-            self.shard.give(std::mem::replace(input, self.shard.large_buf()));
+            self.shard
+                .give(std::mem::replace(input, self.shard.large_buf()));
         }
         input.reserve(1);
         let buf = std::mem::take(input);
-        let deadline = self.shard.timers.after(self.patience.read_ns).min(self.patience.until);
+        let deadline = self
+            .shard
+            .timers
+            .after(self.patience.read_ns)
+            .min(self.patience.until);
         match self.timer.at(deadline, self.client.read(buf)).await {
             Err(Elapsed) => Err(Uploaded::Client(Reason::BodyTimeout)),
             Ok((result, back)) => {
@@ -155,7 +183,9 @@ impl<I: Io> Upload<'_, I> {
                 match result {
                     Ok(0) | Err(_) => Err(Uploaded::Client(Reason::ClientAbort)),
                     Ok(n) => {
-                        self.shard.metrics.add(Counter::ClientReceivedBytes, n as u64);
+                        self.shard
+                            .metrics
+                            .add(Counter::ClientReceivedBytes, n as u64);
                         Ok(())
                     }
                 }

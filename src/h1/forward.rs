@@ -38,6 +38,7 @@ pub struct Forward<'a> {
 pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>) {
     out.reserve(request.head_len + ADDED_BYTES);
     request_line(out, request);
+    // Empty for HTTP/1.0 without Host, as RFC 9112 section 3.2 wants it.
     field(out, "Host: ", with.host.unwrap_or(request.host).as_bytes());
     let passes = |kind: Kind| passes_in_request(kind, request.method, with.trusted);
     copy_fields(out, request.head, request.headers, request.kinds, passes);

@@ -130,7 +130,8 @@ fn is_port_suffix(bytes: &[u8]) -> bool {
 
 fn escapes_are_whole(name: &[u8]) -> bool {
     memchr::memchr_iter(b'%', name).all(|at| {
-        matches!(name[at + 1..], [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+        let digits = name.get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     })
 }
 

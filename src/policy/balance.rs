@@ -28,7 +28,9 @@ impl Balance {
     /// `None` when nothing is left.
     pub fn round_robin(backends: &[(BackendId, u32)]) -> Option<Balance> {
         let order = smooth_round(backends);
-        (!order.is_empty()).then(|| Balance::RoundRobin { order: order.into() })
+        (!order.is_empty()).then(|| Balance::RoundRobin {
+            order: order.into(),
+        })
     }
 
     /// Where shard `shard` of `shards` starts.
@@ -42,12 +44,20 @@ impl Balance {
     }
 
     /// The next backend that `usable` accepts, and the cursor moved past it. At most one whole round is looked at.
-    pub fn pick(&self, cursor: &mut Cursor, usable: impl Fn(BackendId) -> bool) -> Option<BackendId> {
+    pub fn pick(
+        &self,
+        cursor: &mut Cursor,
+        usable: impl Fn(BackendId) -> bool,
+    ) -> Option<BackendId> {
         match self {
             Balance::RoundRobin { order } => {
                 for _ in 0..order.len() {
                     let at = cursor.0 as usize % order.len();
-                    cursor.0 = if at + 1 == order.len() { 0 } else { at as u32 + 1 };
+                    cursor.0 = if at + 1 == order.len() {
+                        0
+                    } else {
+                        at as u32 + 1
+                    };
                     if usable(order[at]) {
                         return Some(order[at]);
                     }
@@ -84,15 +94,26 @@ fn smooth_round(backends: &[(BackendId, u32)]) -> Vec<BackendId> {
 /// Weights divided by their common divisor and, if their sum is still too large, scaled to `ROUND_MAX`.
 /// The work of building a round is sum × backends, so the sum is bounded by the number of backends too.
 fn reduced(backends: &[(BackendId, u32)]) -> Vec<(BackendId, u64)> {
-    let live: Vec<(BackendId, u64)> =
-        backends.iter().filter(|(_, weight)| *weight > 0).map(|(id, weight)| (*id, u64::from(*weight))).collect();
+    let live: Vec<(BackendId, u64)> = backends
+        .iter()
+        .filter(|(_, weight)| *weight > 0)
+        .map(|(id, weight)| (*id, u64::from(*weight)))
+        .collect();
     let divisor = live.iter().fold(0, |a, (_, weight)| gcd(a, *weight)).max(1);
     let total: u64 = live.iter().map(|(_, weight)| weight / divisor).sum();
-    let most = (ROUND_MAX * 64 / live.len().max(1) as u64).clamp(live.len().max(1) as u64, ROUND_MAX);
+    let most =
+        (ROUND_MAX * 64 / live.len().max(1) as u64).clamp(live.len().max(1) as u64, ROUND_MAX);
     live.into_iter()
         .map(|(id, weight)| {
             let weight = weight / divisor;
-            (id, if total > most { (weight * most / total).max(1) } else { weight })
+            (
+                id,
+                if total > most {
+                    (weight * most / total).max(1)
+                } else {
+                    weight
+                },
+            )
         })
         .collect()
 }
@@ -106,12 +127,18 @@ mod tests {
     use super::*;
 
     fn ids(weights: &[u32]) -> Vec<(BackendId, u32)> {
-        weights.iter().enumerate().map(|(i, w)| (BackendId(i as u32), *w)).collect()
+        weights
+            .iter()
+            .enumerate()
+            .map(|(i, w)| (BackendId(i as u32), *w))
+            .collect()
     }
 
     fn picks(balance: &Balance, n: usize) -> Vec<u32> {
         let mut cursor = balance.start(0, 1);
-        (0..n).map(|_| balance.pick(&mut cursor, |_| true).unwrap().0).collect()
+        (0..n)
+            .map(|_| balance.pick(&mut cursor, |_| true).unwrap().0)
+            .collect()
     }
 
     #[test]
@@ -137,7 +164,10 @@ mod tests {
         let balance = Balance::round_robin(&ids(&[1, 2, 3])).unwrap();
         let mut cursor = balance.start(0, 1);
         assert_eq!(balance.pick(&mut cursor, |_| false), None);
-        assert_eq!(balance.pick(&mut cursor, |id| id.0 == 2), Some(BackendId(2)));
+        assert_eq!(
+            balance.pick(&mut cursor, |id| id.0 == 2),
+            Some(BackendId(2))
+        );
     }
 
     #[test]
@@ -153,7 +183,10 @@ mod tests {
             let total: u32 = weights.iter().sum();
             for (count, weight) in seen.iter().zip(weights) {
                 let ideal = 10_000.0 * f64::from(*weight) / f64::from(total);
-                assert!((f64::from(*count) - ideal).abs() <= 100.0, "{weights:?}: {seen:?}");
+                assert!(
+                    (f64::from(*count) - ideal).abs() <= 100.0,
+                    "{weights:?}: {seen:?}"
+                );
             }
         }
     }

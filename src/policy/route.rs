@@ -734,7 +734,8 @@ mod tests {
 
     #[test]
     fn shadowed_rules() {
-        let cases: &[(&[&str], &[(usize, usize)])] = &[
+        type Pairs = &'static [(usize, usize)];
+        let cases: &[(&[&str], Pairs)] = &[
             (&["a /", "a /"], &[(1, 0)]),
             (&["a /", "A. /"], &[(1, 0)]),
             (&["a /", "a /", "a /"], &[(1, 0), (2, 0)]),
