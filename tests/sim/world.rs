@@ -84,6 +84,7 @@ struct Inner {
     sender: Sender<usize>,
     woken: Receiver<usize>,
     trace: Cell<u64>,
+    loud: bool,
 }
 
 #[derive(Clone)]
@@ -105,6 +106,7 @@ impl World {
             sender,
             woken,
             trace: Cell::new(0xcbf2_9ce4_8422_2325),
+            loud: std::env::var_os("SIM_LOUD").is_some(),
         }))
     }
 
@@ -146,6 +148,10 @@ impl World {
 
     /// Makes what was seen part of the run's trace.
     pub fn note(&self, who: u64, bytes: &[u8]) {
+        if self.0.loud {
+            let text = String::from_utf8_lossy(&bytes[..bytes.len().min(400)]);
+            eprintln!("{} {who}: {} {text:?}", self.now() / 1000, bytes.len());
+        }
         let mut hash = self.0.trace.get() ^ mix(who ^ self.now());
         for byte in bytes {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
