@@ -315,11 +315,9 @@ async fn streamed<I: Io>(
                 }
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
-                    return Poll::Ready(Err(client_failed(
-                        reason,
-                        answering.get(),
-                        request.record,
-                    )));
+                    let begun = answering.get();
+                    let failed = client_failed(conn.client, reason, begun, request.record);
+                    return Poll::Ready(Err(failed));
                 }
             }
         }
@@ -337,17 +335,22 @@ async fn streamed<I: Io>(
 }
 
 /// The client's half failed. Once a response has begun there is nothing left to say.
-fn client_failed(reason: Reason, answering: bool, record: &Record) -> Outcome {
+fn client_failed<S: Stream>(
+    client: &S,
+    reason: Reason,
+    answering: bool,
+    record: &Record,
+) -> Outcome {
     if reason == Reason::ClientAbort {
         record.client_gone();
-        return Outcome::Over(Next::Close);
+        return cut(client);
     }
     if !answering {
         return Outcome::Failed(reason);
     }
     record.reason.set(Some(reason));
     record.end.set(End::ClientStalled);
-    Outcome::Over(Next::Close)
+    cut(client)
 }
 
 /// A silence that ended at the whole request's deadline is that deadline's.
@@ -422,21 +425,26 @@ async fn judge<I: Io>(
         }
         Received::ClientGone => {
             record.client_gone();
-            Outcome::Over(Next::Close)
+            cut(conn.client)
         }
         Received::ClientStalled => {
             record.end.set(End::ClientStalled);
             record
                 .reason
                 .set(Some(stalled(request, shard, Reason::ClientWriteTimeout)));
-            Outcome::Over(Next::Close)
+            cut(conn.client)
         }
         Received::Truncated(reason) => {
             record.end.set(End::BackendCut);
             record.reason.set(Some(stalled(request, shard, reason)));
-            // A response to HTTP/1.0 ends with the connection: only a reset says that it was cut.
-            conn.client.reset_on_close();
-            Outcome::Over(Next::Close)
+            cut(conn.client)
         }
     }
+}
+
+/// Ends a response that is not complete. To HTTP/1.0 it ends with the connection: only a reset says that it was
+/// cut.
+fn cut<S: Stream>(client: &S) -> Outcome {
+    client.reset_on_close();
+    Outcome::Over(Next::Close)
 }
