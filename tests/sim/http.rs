@@ -208,7 +208,7 @@ impl<'s> Wire<'s> {
 }
 
 /// Ends after so much time that nobody jumped over.
-async fn patience(world: &World, ns: Nanos) {
+pub async fn patience(world: &World, ns: Nanos) {
     let until = world.waited() + ns;
     while world.waited() < until {
         world.sleep(until - world.waited()).await;

@@ -138,8 +138,13 @@ impl Link {
             return;
         }
         if self.world.chance(50) {
-            let keep = self.world.below(way.bytes() as u64 + 1) as usize;
+            let bytes = way.bytes();
+            let keep = self.world.below(bytes as u64 + 1) as usize;
             way.keep_first(keep);
+            if keep < bytes {
+                // Behind a gap comes no orderly end.
+                way.fin = None;
+            }
         }
         let at = self.arrival().max(way.last);
         way.reset = Some(at);

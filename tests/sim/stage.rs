@@ -16,6 +16,7 @@ use corelane::shared::{Shared, Stop};
 
 use crate::backend::{self, Manner};
 use crate::client::{Client, Excuses, Script, Seen};
+use crate::http::patience;
 use crate::model::Ledger;
 use crate::net::{Door, Net, SimStream, Weather};
 use crate::world::{SECOND, World};
@@ -169,11 +170,13 @@ impl Stage {
     }
 
     pub fn run_for(&self, ns: Nanos) {
-        let until = self.world.now() + ns;
-        let world = self.world.clone();
-        // Something must happen at that time, or nobody would look at the clock.
-        self.after(ns, || {});
-        self.world.run_until(|| world.now() >= until);
+        let over = Rc::new(Cell::new(false));
+        let (world, set) = (self.world.clone(), Rc::clone(&over));
+        self.world.spawn(async move {
+            patience(&world, ns).await;
+            set.set(true);
+        });
+        self.world.run_until(|| over.get());
     }
 
     pub fn gauge(&self, gauge: Gauge) -> u64 {
