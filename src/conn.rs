@@ -169,7 +169,8 @@ impl<I: Io> Busy<'_, I> {
                 if deadline == NEVER {
                     deadline = self.shard.timers.after(self.shard.plan.client_header_ns);
                 }
-                if first || scan.might_be_complete(self.input.pending()) {
+                let full = self.input.len() > self.shard.plan.limits.header_bytes;
+                if first || full || scan.might_be_complete(self.input.pending()) {
                     first = false;
                     match self.decide() {
                         Decided::More => {}

@@ -14,7 +14,7 @@ use crate::conn::client_gone;
 use crate::decide::Job;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
 use crate::h1::forward::{self, Reply};
-use crate::h1::head::{Slots, parse_response};
+use crate::h1::head::{Scan, Slots, parse_response};
 use crate::h1::{Framing, Method, Reject, Version};
 use crate::io::{Io, Race, Stream, race};
 use crate::metrics::Reason;
@@ -115,12 +115,17 @@ impl<I: Io> Receive<'_, I> {
     async fn head(&self, inbound: &mut Buf, out: &mut Buf) -> Result<Final, Received> {
         let mut interims = 0;
         let limit = self.shard.plan.limits.header_bytes;
+        let mut scan = Scan::new();
+        let mut first = true;
         loop {
-            if !inbound.is_empty() {
+            let full = inbound.len() > limit;
+            if !inbound.is_empty() && (first || full || scan.might_be_complete(inbound.pending())) {
+                first = false;
                 match self.digest(inbound.pending(), out) {
                     Err(reject) => return Err(Received::Failed(Reason::BadResponse(reject))),
                     Ok(Digest::Interim(head_len)) => {
                         inbound.consume(head_len);
+                        (scan, first) = (Scan::new(), true);
                         interims += 1;
                         if interims > INTERIMS_MAX {
                             return Err(Received::Failed(Reason::BadResponse(Reject::BadStatus)));
@@ -134,13 +139,17 @@ impl<I: Io> Receive<'_, I> {
                         self.answering.set(true);
                         return Ok(head);
                     }
-                    Ok(Digest::More) => {
-                        if inbound.spare() == 0 {
-                            let more = inbound.len().min(limit + 1 - inbound.len().min(limit));
-                            inbound.reserve(more);
-                        }
-                    }
+                    Ok(Digest::More) => {}
                 }
+            }
+            if inbound.spare() == 0 {
+                // One byte beyond the limit lets the parser see that the head is too long.
+                inbound.reserve(
+                    inbound
+                        .len()
+                        .min((limit + 1).saturating_sub(inbound.len()))
+                        .max(1),
+                );
             }
             self.read_head(inbound).await?;
         }
