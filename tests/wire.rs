@@ -243,7 +243,7 @@ fn run_case(
     engine: &str,
 ) -> Result<(), String> {
     let client = Peer::new(TcpStream::connect(proxy.address).unwrap());
-    Run::new(proxy, backends, client, case).all(&case.steps)?;
+    Run::new(proxy, backends, client, case, false).all(&case.steps)?;
     let Some((Step::ClientSends(first), rest)) = case.steps.split_first() else {
         return Ok(());
     };
@@ -262,8 +262,8 @@ fn run_case(
     // A cut within the head leaves the backends alone, so many may wait for their second part at once.
     let batches = in_head.chunks(CUTS_AT_ONCE).chain(behind.chunks(1));
     for batch in batches {
-        for (cut, client) in batch.iter().zip(first_parts(proxy, first, batch)) {
-            let mut run = Run::new(proxy, backends, client, case);
+        for (cut, client) in batch.iter().zip(first_parts(proxy, first, batch)?) {
+            let mut run = Run::new(proxy, backends, client, case, true);
             let second = Step::ClientSends(first[*cut..].to_vec());
             run.step(&second)
                 .and_then(|()| run.all(rest))
@@ -274,7 +274,7 @@ fn run_case(
 }
 
 /// Connections on which the proxy has read the first part, for each cut.
-fn first_parts(proxy: &Proxy, first: &[u8], cuts: &[usize]) -> Vec<Peer> {
+fn first_parts(proxy: &Proxy, first: &[u8], cuts: &[usize]) -> Result<Vec<Peer>, String> {
     const READ: &str = "corelane_client_received_bytes_total";
     let before = proxy.metric(READ);
     let mut clients = Vec::new();
@@ -283,8 +283,9 @@ fn first_parts(proxy: &Proxy, first: &[u8], cuts: &[usize]) -> Vec<Peer> {
         client.send(&first[..*cut]);
         clients.push(client);
     }
-    proxy.wait_for_metric(READ, before + cuts.iter().sum::<usize>() as u64);
-    clients
+    let sum = cuts.iter().sum::<usize>() as u64;
+    proxy.wait_for_metric(READ, |now| now >= before + sum)?;
+    Ok(clients)
 }
 
 /// One pass through a case.
@@ -296,11 +297,19 @@ struct Run<'r> {
     backend: Option<Peer>,
     earlier: Vec<Peer>,
     lines_before: usize,
+    /// The log is flushed at each tick only: looked at once per case, not once per cut.
+    is_cut: bool,
     rejected_before: BTreeMap<String, u64>,
 }
 
 impl<'r> Run<'r> {
-    fn new(proxy: &'r mut Proxy, backends: &'r Backends, client: Peer, case: &Case) -> Run<'r> {
+    fn new(
+        proxy: &'r mut Proxy,
+        backends: &'r Backends,
+        client: Peer,
+        case: &Case,
+        is_cut: bool,
+    ) -> Run<'r> {
         let counted = case.steps.iter().filter_map(|step| match step {
             Step::Counted(label) => Some((label.clone(), proxy.metric(&rejected(label)))),
             _ => None,
@@ -308,6 +317,7 @@ impl<'r> Run<'r> {
         let rejected_before = counted.collect();
         Run {
             lines_before: proxy.logged().len(),
+            is_cut,
             proxy,
             backends,
             client: Some(client),
@@ -353,10 +363,12 @@ impl<'r> Run<'r> {
             Step::BackendSees(state) => sees(self.backend()?, *state)?,
             Step::Counted(label) => {
                 let before = self.rejected_before[label];
-                self.proxy.wait_for_metric(&rejected(label), before + 1);
+                self.proxy
+                    .wait_for_metric(&rejected(label), |now| now > before)?;
             }
+            Step::Logged(_) if self.is_cut => {}
             Step::Logged(text) => {
-                self.proxy.wait_for_line(self.lines_before, text);
+                self.proxy.wait_for_line(self.lines_before, text)?;
             }
         }
         Ok(())

@@ -21,6 +21,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longest wait for anything that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Looks at a metric until it must have its value: several seconds' worth.
+const METRIC_LOOKS: u32 = 20_000;
+
 /// The two engines, as the configuration names them.
 pub(crate) const ENGINES: [&str; 2] = ["io_uring", "epoll"];
 
@@ -123,11 +126,9 @@ impl Proxy {
     }
 
     /// Waits for an access line that holds `text`, after the first `after` ones.
-    pub(crate) fn wait_for_line(&mut self, after: usize, text: &str) -> String {
-        wait_for(&self.stdout, &mut self.logged, after, text).unwrap_or_else(|| {
-            let lines = self.logged.split_off(after.min(self.logged.len()));
-            panic!("not logged: {text:?}; logged was:\n{}", lines.join("\n"));
-        })
+    pub(crate) fn wait_for_line(&mut self, after: usize, text: &str) -> Result<String, String> {
+        let found = wait_for(&self.stdout, &mut self.logged, after, text);
+        found.ok_or_else(|| format!("not logged: {text:?}; last was {:?}", self.logged.last()))
     }
 
     /// The access lines so far.
@@ -157,26 +158,19 @@ impl Proxy {
             .sum()
     }
 
-    /// Waits until the metric is at least `least`.
-    pub(crate) fn wait_for_metric(&self, sample: &str, least: u64) {
-        for _ in 0..20_000 {
-            if self.metric(sample) >= least {
-                return;
+    /// Waits until the metric is as wanted.
+    pub(crate) fn wait_for_metric(
+        &self,
+        sample: &str,
+        wanted: impl Fn(u64) -> bool,
+    ) -> Result<(), String> {
+        for _ in 0..METRIC_LOOKS {
+            if wanted(self.metric(sample)) {
+                return Ok(());
             }
             std::thread::yield_now();
         }
-        panic!("{sample} stays below {least}: {}", self.metric(sample));
-    }
-
-    /// Waits until the metric is at most `most`.
-    pub(crate) fn wait_for_metric_below(&self, sample: &str, most: u64) {
-        for _ in 0..20_000 {
-            if self.metric(sample) <= most {
-                return;
-            }
-            std::thread::yield_now();
-        }
-        panic!("{sample} stays above {most}: {}", self.metric(sample));
+        Err(format!("{sample} stays at {}", self.metric(sample)))
     }
 
     /// Peak of resident memory in KiB.
