@@ -39,7 +39,7 @@ pub struct Job {
     /// The client as told by trusted proxies.
     pub client_ip: IpAddr,
     /// What the access log wants of the head.
-    pub note: Option<Note>,
+    pub note: Option<Box<Note>>,
 }
 
 impl Job {

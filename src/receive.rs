@@ -16,7 +16,7 @@ use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
 use crate::h1::forward::{self, Reply};
 use crate::h1::head::{Scan, Slots, parse_response};
 use crate::h1::{Framing, Method, Reject, Version};
-use crate::io::{Io, Race, Stream, race};
+use crate::io::{Io, Race, Stream, race, would_block};
 use crate::metrics::Reason;
 use crate::record::Record;
 use crate::relay::{self, Cut, Patience, SPLICE_MIN};
@@ -179,10 +179,9 @@ impl<I: Io> Receive<'_, I> {
             Err(Waited::Late) => Err(late),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
-                if silent {
-                    self.record
-                        .first_byte_ns
-                        .set(Some(self.record.since_start(&self.shard.io)));
+                if silent && self.shard.is_logging() {
+                    let since = self.record.since_start(&self.shard.io);
+                    self.record.first_byte_ns.set(Some(since));
                 }
                 Ok(())
             }
@@ -214,14 +213,14 @@ impl<I: Io> Receive<'_, I> {
         let keep_alive = job.keep_alive && !self.shard.is_draining();
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
-        let mut date = self.shard.date.borrow_mut();
+        let date = self.shard.date();
         let reply = Reply {
             client_version: job.version,
             keep_alive,
             framing: reply_framing,
             head_request: job.method == Method::Head,
             via,
-            date: date.at(self.shard.io.unix_ms()),
+            date: &date,
         };
         forward::response(out.append(), &response, &reply);
         Ok(Digest::Final(Final {
@@ -347,28 +346,40 @@ impl<I: Io> Receive<'_, I> {
 
     /// One read from the backend. After some silence the client is watched too.
     async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
-        let buf = std::mem::take(inbound);
-        let mut read = pin!(self.backend.read(buf));
-        let glance = if self.watch {
-            self.shard.timers.after(WATCH_NS)
-        } else {
-            NEVER
-        };
-        let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
-            Ok(done) => done,
-            Err(Elapsed) if glance > deadline || !self.watch => return Err(Waited::Late),
-            // Boxed: rare, and it would make every waiting request larger.
-            Err(Elapsed) => {
-                let either = Box::pin(race(read, client_gone(self.client)));
-                match self.timer.at(deadline, either).await {
-                    Ok(Race::First(done)) => done,
-                    Ok(Race::Second(())) => return Err(Waited::ClientGone),
-                    Err(Elapsed) => return Err(Waited::Late),
+        loop {
+            let buf = std::mem::take(inbound);
+            let mut read = pin!(self.backend.read(buf));
+            let glance = if self.watch {
+                self.shard.timers.after(WATCH_NS)
+            } else {
+                NEVER
+            };
+            let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
+                Ok(done) => done,
+                Err(Elapsed) if glance >= deadline => return Err(Waited::Late),
+                // Boxed: rare, and it would make every waiting request larger.
+                Err(Elapsed) => {
+                    let either = Box::pin(race(read, client_gone(self.client)));
+                    match self.timer.at(deadline, either).await {
+                        Ok(Race::First(done)) => done,
+                        Ok(Race::Second(())) => return Err(Waited::ClientGone),
+                        Err(Elapsed) => return Err(Waited::Late),
+                    }
                 }
+            };
+            *inbound = buf;
+            if !would_block(&result) {
+                return Ok(result);
             }
-        };
-        *inbound = buf;
-        Ok(result)
+            // The upload is being spliced to this socket.
+            if let Err(Elapsed) = self
+                .timer
+                .at(deadline, Box::pin(self.backend.readable()))
+                .await
+            {
+                return Err(Waited::Late);
+            }
+        }
     }
 
     async fn send(&self, out: &mut Buf) -> Result<(), Received> {
