@@ -190,8 +190,8 @@ impl Case {
                 }
                 _ => Step::BackendSends(unescape(rest)?),
             },
-            "C<" => Step::ClientGets(Message::new(rest)),
-            "B<" => Step::BackendGets(Message::new(rest)),
+            "C<" => Step::ClientGets(Message::new(rest)?),
+            "B<" => Step::BackendGets(Message::new(rest)?),
             "C=" => Step::ClientRaw(unescape(rest)?),
             "B=" => Step::BackendRaw(unescape(rest)?),
             "C!" => Step::Client(act(rest)?),
@@ -208,11 +208,11 @@ impl Case {
 }
 
 impl Message {
-    fn new(start: &str) -> Message {
-        Message {
-            start: start.to_owned(),
+    fn new(start: &str) -> Option<Message> {
+        Some(Message {
+            start: unescape(start)?.into_iter().map(char::from).collect(),
             ..Message::default()
-        }
+        })
     }
 
     fn check(&mut self, line: &str) -> Option<()> {
