@@ -211,7 +211,8 @@ impl<I: Io> Receive<'_, I> {
         if response.status == 101 && (!job.upgrade || response.upgrade.is_none()) {
             return Err(Reason::UpgradeRefused);
         }
-        let keep_alive = job.keep_alive && !self.shard.is_draining();
+        // With the request still on its way, its rest would be taken for the next one (RFC 9112 section 9.6).
+        let keep_alive = job.keep_alive && self.sent.get() && !self.shard.is_draining();
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
         let date = self.shard.date();
