@@ -122,7 +122,7 @@ impl<I: Io> Receive<'_, I> {
             if !inbound.is_empty() && (first || full || scan.might_be_complete(inbound.pending())) {
                 first = false;
                 match self.digest(inbound.pending(), out) {
-                    Err(reject) => return Err(Received::Failed(Reason::BadResponse(reject))),
+                    Err(reason) => return Err(Received::Failed(reason)),
                     Ok(Digest::Interim(head_len)) => {
                         inbound.consume(head_len);
                         (scan, first) = (Scan::new(), true);
@@ -191,10 +191,11 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Parses what has come of a head and renders it for the client.
-    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reject> {
+    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reason> {
         let mut slots = Slots::new();
         let job = self.job;
-        let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)?;
+        let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)
+            .map_err(Reason::BadResponse)?;
         let Some(response) = parsed else {
             return Ok(Digest::More);
         };
@@ -208,9 +209,10 @@ impl<I: Io> Receive<'_, I> {
         }
         // A switch that nobody asked for would hand the connection to the backend's protocol.
         if response.status == 101 && (!job.upgrade || response.upgrade.is_none()) {
-            return Err(Reject::BadStatus);
+            return Err(Reason::UpgradeRefused);
         }
-        let keep_alive = job.keep_alive && !self.shard.is_draining();
+        // With the request still on its way, its rest would be taken for the next one (RFC 9112 section 9.6).
+        let keep_alive = job.keep_alive && self.sent.get() && !self.shard.is_draining();
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
         let date = self.shard.date();
