@@ -392,7 +392,14 @@ async fn judge<I: Io>(
             if job.held.is_some() {
                 conn.input.consume(job.whole_len());
             }
-            Outcome::Over(ended.client())
+            Outcome::Over(match ended.client() {
+                // Closing with pipelined requests unread would reset the connection and could destroy this
+                // response on its way (RFC 9112 section 9.6).
+                Next::Close if !conn.input.is_empty() || conn.client.peek() == Peek::Bytes => {
+                    Next::Linger
+                }
+                next => next,
+            })
         }
         Received::Upgraded { inbound } => {
             conn.input.consume(job.head_len);
