@@ -59,15 +59,13 @@ fn cut_response(wire: &[u8], cut: usize, limits: &Limits, method: Method) {
     compare(outcome(wire), outcome(&wire[..cut]), cut);
 }
 
-/// A prefix is undecided until the head is whole or wrong, and then as decided as the whole.
+/// A prefix is undecided until the head is whole or wrong, and then as decided as the whole. What is refused stays
+/// refused; of two faults the prefix may name the other one, since it is refused as soon as it shows one.
 fn compare(whole: Result<Option<usize>, Reject>, part: Result<Option<usize>, Reject>, cut: usize) {
     match (whole, part) {
         (Ok(Some(length)), part) if cut >= length => assert_eq!(part, Ok(Some(length))),
         (Ok(_), part) => assert_eq!(part, Ok(None)),
-        (Err(reject), part) => assert!(
-            part == Ok(None) || part == Err(reject),
-            "{reject:?} of the whole, {part:?} of the part"
-        ),
+        (Err(_), part) => assert!(!matches!(part, Ok(Some(_))), "{part:?} of the part"),
     }
 }
 
@@ -77,7 +75,8 @@ fn forward_request(request: &Request<'_, '_>, choice: u8) {
         trusted: choice & 2 != 0,
         proto: "http",
         port: "8080",
-        host: (choice & 4 != 0).then_some("fixed.example:81"),
+        // Without any Host (HTTP/1.0) we send an empty one, as RFC 9112 section 3.2 has it, but take none ourselves.
+        host: (choice & 4 != 0 || request.host.is_empty()).then_some("fixed.example:81"),
         via: "corelane",
         keep_expect: choice & 8 != 0,
     };
