@@ -130,7 +130,11 @@ pub async fn accept(shard: Rc<Shard<MonoioIo>>, listener: Listener, epoll: bool)
                     Ok((stream, _)) => {
                         // A unix peer has no address: it counts as the local host.
                         let ip = std::net::IpAddr::from([127, 0, 0, 1]);
-                        welcome(&shard, Socket::unix(stream), Peer::new(&shard, ip, &port));
+                        let peer = Peer::new(&shard, ip, &port);
+                        // Fails only when the descriptor cannot be registered; the client sees it closed.
+                        if let Ok(socket) = Socket::unix(stream) {
+                            welcome(&shard, socket, peer);
+                        }
                     }
                     Err(error) if pause(&shard, &error).await => {}
                     Err(_) => return Ok(()),
@@ -175,10 +179,9 @@ async fn pause(shard: &Shard<MonoioIo>, error: &io::Error) -> bool {
 /// When the drain begins, serves what is in the queue and then ends the pending accept from outside.
 async fn close_when_draining(shard: Rc<Shard<MonoioIo>>, listener: OwnedFd) {
     let timer = shard.timers.timer();
-    timer.set(NEVER);
+    // No deadline: only the drain wakes this.
     let drained = conn::unless_draining(&shard, std::future::pending::<()>());
-    // No deadline: this ends with the process.
-    let _ = timer.watch(drained).await;
+    let _ = timer.at(NEVER, drained).await;
     for _ in 0..DRAIN_LOOKS {
         let mut fds = [PollFd::new(&listener, PollFlags::IN)];
         let queued = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);

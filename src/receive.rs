@@ -14,9 +14,9 @@ use crate::conn::client_gone;
 use crate::decide::Job;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
 use crate::h1::forward::{self, Reply};
-use crate::h1::head::{Slots, parse_response};
+use crate::h1::head::{Scan, Slots, parse_response};
 use crate::h1::{Framing, Method, Reject, Version};
-use crate::io::{Io, Race, Stream, race};
+use crate::io::{Io, Race, Stream, race, would_block};
 use crate::metrics::Reason;
 use crate::record::Record;
 use crate::relay::{self, Cut, Patience, SPLICE_MIN};
@@ -115,12 +115,17 @@ impl<I: Io> Receive<'_, I> {
     async fn head(&self, inbound: &mut Buf, out: &mut Buf) -> Result<Final, Received> {
         let mut interims = 0;
         let limit = self.shard.plan.limits.header_bytes;
+        let mut scan = Scan::new();
+        let mut first = true;
         loop {
-            if !inbound.is_empty() {
+            let full = inbound.len() > limit;
+            if !inbound.is_empty() && (first || full || scan.might_be_complete(inbound.pending())) {
+                first = false;
                 match self.digest(inbound.pending(), out) {
                     Err(reject) => return Err(Received::Failed(Reason::BadResponse(reject))),
                     Ok(Digest::Interim(head_len)) => {
                         inbound.consume(head_len);
+                        (scan, first) = (Scan::new(), true);
                         interims += 1;
                         if interims > INTERIMS_MAX {
                             return Err(Received::Failed(Reason::BadResponse(Reject::BadStatus)));
@@ -134,13 +139,17 @@ impl<I: Io> Receive<'_, I> {
                         self.answering.set(true);
                         return Ok(head);
                     }
-                    Ok(Digest::More) => {
-                        if inbound.spare() == 0 {
-                            let more = inbound.len().min(limit + 1 - inbound.len().min(limit));
-                            inbound.reserve(more);
-                        }
-                    }
+                    Ok(Digest::More) => {}
                 }
+            }
+            if inbound.spare() == 0 {
+                // One byte beyond the limit lets the parser see that the head is too long.
+                inbound.reserve(
+                    inbound
+                        .len()
+                        .min((limit + 1).saturating_sub(inbound.len()))
+                        .max(1),
+                );
             }
             self.read_head(inbound).await?;
         }
@@ -170,10 +179,9 @@ impl<I: Io> Receive<'_, I> {
             Err(Waited::Late) => Err(late),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
-                if silent {
-                    self.record
-                        .first_byte_ns
-                        .set(Some(self.record.since_start(&self.shard.io)));
+                if silent && self.shard.is_logging() {
+                    let since = self.record.since_start(&self.shard.io);
+                    self.record.first_byte_ns.set(Some(since));
                 }
                 Ok(())
             }
@@ -205,14 +213,14 @@ impl<I: Io> Receive<'_, I> {
         let keep_alive = job.keep_alive && !self.shard.is_draining();
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
-        let mut date = self.shard.date.borrow_mut();
+        let date = self.shard.date();
         let reply = Reply {
             client_version: job.version,
             keep_alive,
             framing: reply_framing,
             head_request: job.method == Method::Head,
             via,
-            date: date.at(self.shard.io.unix_ms()),
+            date: &date,
         };
         forward::response(out.append(), &response, &reply);
         Ok(Digest::Final(Final {
@@ -338,28 +346,40 @@ impl<I: Io> Receive<'_, I> {
 
     /// One read from the backend. After some silence the client is watched too.
     async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
-        let buf = std::mem::take(inbound);
-        let mut read = pin!(self.backend.read(buf));
-        let glance = if self.watch {
-            self.shard.timers.after(WATCH_NS)
-        } else {
-            NEVER
-        };
-        let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
-            Ok(done) => done,
-            Err(Elapsed) if glance > deadline || !self.watch => return Err(Waited::Late),
-            // Boxed: rare, and it would make every waiting request larger.
-            Err(Elapsed) => {
-                let either = Box::pin(race(read, client_gone(self.client)));
-                match self.timer.at(deadline, either).await {
-                    Ok(Race::First(done)) => done,
-                    Ok(Race::Second(())) => return Err(Waited::ClientGone),
-                    Err(Elapsed) => return Err(Waited::Late),
+        loop {
+            let buf = std::mem::take(inbound);
+            let mut read = pin!(self.backend.read(buf));
+            let glance = if self.watch {
+                self.shard.timers.after(WATCH_NS)
+            } else {
+                NEVER
+            };
+            let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
+                Ok(done) => done,
+                Err(Elapsed) if glance >= deadline => return Err(Waited::Late),
+                // Boxed: rare, and it would make every waiting request larger.
+                Err(Elapsed) => {
+                    let either = Box::pin(race(read, client_gone(self.client)));
+                    match self.timer.at(deadline, either).await {
+                        Ok(Race::First(done)) => done,
+                        Ok(Race::Second(())) => return Err(Waited::ClientGone),
+                        Err(Elapsed) => return Err(Waited::Late),
+                    }
                 }
+            };
+            *inbound = buf;
+            if !would_block(&result) {
+                return Ok(result);
             }
-        };
-        *inbound = buf;
-        Ok(result)
+            // The upload is being spliced to this socket.
+            if let Err(Elapsed) = self
+                .timer
+                .at(deadline, Box::pin(self.backend.readable()))
+                .await
+            {
+                return Err(Waited::Late);
+            }
+        }
     }
 
     async fn send(&self, out: &mut Buf) -> Result<(), Received> {
