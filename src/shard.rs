@@ -66,6 +66,7 @@ pub struct Shard<I: Io> {
     idle_max: Vec<usize>,
     pub clock: RefCell<Clock>,
     wall: RefCell<Wall>,
+    #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
     notes: RefCell<Vec<Box<Note>>>,
 }
 
