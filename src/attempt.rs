@@ -143,8 +143,13 @@ async fn open<I: Io>(
 ) -> Result<Link<I::Stream>, Reason> {
     let shard = conn.shard;
     let metrics = shard.metrics.backend(way.backend);
-    while !fresh {
-        let Some(stream) = shard.pool.borrow_mut().take(way.backend) else {
+    loop {
+        let idle = if fresh {
+            None
+        } else {
+            shard.pool.borrow_mut().take(way.backend)
+        };
+        let Some(stream) = idle else {
             break;
         };
         shard.metrics.gauge_sub(Gauge::PoolIdleConnections, 1);

@@ -8,9 +8,9 @@
 //! or closed.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use crate::attempt;
 use crate::buf::Buf;
@@ -103,20 +103,31 @@ fn request_limit(max: u32, timers: &crate::timer::Timers) -> u32 {
     max - max / 10 + (timers.now() / 1_000 % u64::from(spread)) as u32
 }
 
-/// The future's result, or `None` as soon as the shard drains.
-pub async fn unless_draining<I: Io, F: Future>(shard: &Shard<I>, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = future.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
+pin_project_lite::pin_project! {
+    /// The future's result, or `None` as soon as the shard drains. Written out, because an async function would
+    /// hold the future twice.
+    pub struct UnlessDraining<'s, I: Io, F> {
+        shard: &'s Shard<I>,
+        #[pin]
+        future: F,
+    }
+}
+
+pub fn unless_draining<I: Io, F: Future>(shard: &Shard<I>, future: F) -> UnlessDraining<'_, I, F> {
+    UnlessDraining { shard, future }
+}
+
+impl<I: Io, F: Future> Future for UnlessDraining<'_, I, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.future.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if this.shard.is_draining() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         }
-        if shard.is_draining() {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
-        }
-    })
-    .await
+    }
 }
 
 /// A connection with a buffer: while requests come one after the other.
@@ -169,7 +180,8 @@ impl<I: Io> Busy<'_, I> {
                 if deadline == NEVER {
                     deadline = self.shard.timers.after(self.shard.plan.client_header_ns);
                 }
-                if first || scan.might_be_complete(self.input.pending()) {
+                let full = self.input.len() > self.shard.plan.limits.header_bytes;
+                if first || full || scan.might_be_complete(self.input.pending()) {
                     first = false;
                     match self.decide() {
                         Decided::More => {}
@@ -298,7 +310,7 @@ impl<I: Io> Busy<'_, I> {
             job.is_some_and(|job| job.method == Method::Head),
             keep,
             job.map_or(Version::Http11, |job| job.version),
-            self.shard.date.borrow_mut().at(self.shard.io.unix_ms()),
+            &self.shard.date(),
             if status == 405 {
                 &[("Allow", ALLOWED)]
             } else {

@@ -39,7 +39,7 @@ pub struct Job {
     /// The client as told by trusted proxies.
     pub client_ip: IpAddr,
     /// What the access log wants of the head.
-    pub note: Option<Note>,
+    pub note: Option<Box<Note>>,
 }
 
 impl Job {
@@ -197,6 +197,10 @@ fn render<I: Io>(
 ) {
     let plan = &*shard.plan;
     let host = match &plan.routes[way.route.0 as usize].host {
+        // A client of HTTP/1.0 may send none, which most backends refuse.
+        HostPolicy::Pass if request.host.is_empty() => {
+            Some(&*plan.backends[way.backend.0 as usize].authority)
+        }
         HostPolicy::Pass => None,
         HostPolicy::Backend => Some(&*plan.backends[way.backend.0 as usize].authority),
         HostPolicy::Fixed(host) => Some(&**host),

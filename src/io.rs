@@ -12,12 +12,15 @@
     reason = "this is where the clocks are read"
 )]
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
 use monoio::buf::{Slice, SliceMut};
@@ -53,7 +56,8 @@ pub trait Io: Clone + 'static {
 
 /// A connected byte stream. All operations take `&self`: one read and one write may run at a time.
 pub trait Stream: 'static {
-    /// Appends what arrives to `buf`, at most its spare capacity; `Ok(0)` is the peer's end.
+    /// Appends what arrives to `buf`, at most its spare capacity; `Ok(0)` is the peer's end. `WouldBlock` while the
+    /// socket is held in non-blocking mode (see relay.rs): wait for `readable` and try again.
     fn read(&self, buf: Buf) -> impl Future<Output = (io::Result<usize>, Buf)>;
 
     /// Like `read`, but `cancel_read` ends it with `ECANCELED` unless bytes have already arrived.
@@ -138,7 +142,11 @@ impl Io for MonoioIo {
                 }
                 Ok(socket)
             }
-            Target::Unix(path) => Ok(Socket::unix(UnixStream::connect(path).await?)),
+            Target::Unix(path) => {
+                let fd = UnixStream::connect(path).await?.into_raw_fd();
+                // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor.
+                Socket::accepted(unsafe { OwnedFd::from_raw_fd(fd) }, false)
+            }
         }
     }
 
@@ -151,115 +159,166 @@ impl Io for MonoioIo {
     }
 }
 
-enum Kind {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-/// A TCP or unix stream of monoio.
+/// A connected stream socket of monoio, TCP or unix.
 pub struct Socket {
-    kind: UnsafeCell<Kind>,
+    /// Also for unix sockets: the operations are the same, and one type keeps their futures small.
+    stream: UnsafeCell<ManuallyDrop<TcpStream>>,
     fd: RawFd,
+    is_tcp: bool,
     canceller: RefCell<Option<Canceller>>,
+    /// Operations that have not ended. One that was dropped before its end is counted for ever.
+    running: Cell<u32>,
 }
 
 impl Socket {
-    pub fn tcp(stream: TcpStream) -> Self {
+    /// A connection that was just accepted.
+    pub fn accepted(fd: OwnedFd, is_tcp: bool) -> io::Result<Self> {
+        let stream = TcpStream::from_std(std::net::TcpStream::from(fd))?;
+        let mut socket = Socket::tcp(stream);
+        socket.is_tcp = is_tcp;
+        Ok(socket)
+    }
+
+    fn tcp(stream: TcpStream) -> Self {
         let fd = stream.as_raw_fd();
         Socket {
-            kind: UnsafeCell::new(Kind::Tcp(stream)),
+            stream: UnsafeCell::new(ManuallyDrop::new(stream)),
             fd,
+            is_tcp: true,
             canceller: RefCell::new(None),
+            running: Cell::new(0),
         }
     }
 
-    pub fn unix(stream: UnixStream) -> Self {
-        let fd = stream.as_raw_fd();
-        Socket {
-            kind: UnsafeCell::new(Kind::Unix(stream)),
-            fd,
-            canceller: RefCell::new(None),
+    fn run<F>(&self, operation: F) -> Running<'_, F> {
+        self.running.set(self.running.get() + 1);
+        Running {
+            operation,
+            running: &self.running,
         }
-    }
-
-    /// The descriptor without the runtime: for a connection that is answered and closed at once.
-    pub fn into_fd(self) -> OwnedFd {
-        use std::os::fd::FromRawFd;
-        let raw = match self.kind.into_inner() {
-            Kind::Tcp(stream) => stream.into_raw_fd(),
-            Kind::Unix(stream) => stream.into_raw_fd(),
-        };
-        // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor.
-        unsafe { OwnedFd::from_raw_fd(raw) }
     }
 
     /// The stream for one operation to be made from it.
-    ///
-    /// SAFETY of the callers: monoio's operations take `&mut` but only clone the shared descriptor out of it
-    /// (its own `Split` relies on the same); no reference outlives the call that builds the operation, except
-    /// inside futures that do not touch it again.
-    #[expect(clippy::mut_from_ref, reason = "see the comment above")]
-    fn kind(&self) -> &mut Kind {
-        // SAFETY: single-threaded (`UnsafeCell` is not `Sync`), and used as said above.
-        unsafe { &mut *self.kind.get() }
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "monoio's operations take &mut, see below"
+    )]
+    fn stream(&self) -> &mut TcpStream {
+        // SAFETY: single-threaded (`UnsafeCell` is not `Sync`). monoio's operations take `&mut` but only clone the
+        // shared descriptor out of it, when they are built or first polled; its own `Split` relies on the same.
+        // Nothing ever writes to the stream.
+        unsafe { &mut *self.stream.get() }
     }
+}
 
-    async fn read_once(&self, slice: SliceMut<Vec<u8>>) -> (io::Result<usize>, SliceMut<Vec<u8>>) {
-        match self.kind() {
-            Kind::Tcp(stream) => stream.read(slice).await,
-            Kind::Unix(stream) => stream.read(slice).await,
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here; nothing touches it afterwards.
+        let stream = unsafe { ManuallyDrop::take(self.stream.get_mut()) };
+        if self.running.get() == 0 {
+            // SAFETY: no operation is running, so `into_raw_fd` gives up the only owner of an open descriptor.
+            // Closing it ourselves saves two operations on the ring, one of which cancels the other.
+            drop(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
         }
-    }
-
-    async fn write_once(&self, slice: Slice<Vec<u8>>) -> (io::Result<usize>, Slice<Vec<u8>>) {
-        match self.kind() {
-            Kind::Tcp(stream) => stream.write(slice).await,
-            Kind::Unix(stream) => stream.write(slice).await,
-        }
+        // Else the kernel may still use the descriptor: monoio closes it when the last operation has ended.
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: `fd` is open as long as `kind` lives, which is as long as `self`.
+        // SAFETY: `fd` is open as long as `stream` lives, which is as long as `self`.
         unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 }
 
-fn would_block(result: &io::Result<usize>) -> bool {
-    result
-        .as_ref()
-        .is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+pin_project_lite::pin_project! {
+    /// Counts an operation as running until it has ended. Written out, because an async block would hold the
+    /// operation twice.
+    struct Running<'s, F> {
+        #[pin]
+        operation: F,
+        running: &'s Cell<u32>,
+    }
+}
+
+impl<F: Future> Future for Running<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.operation.poll(cx).map(|output| {
+            this.running.set(this.running.get() - 1);
+            output
+        })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Gives the buffer of a finished operation back as a `Buf`.
+    struct Back<F> {
+        #[pin]
+        operation: F,
+        start: usize,
+        consumes: bool,
+    }
+}
+
+/// What monoio's operations give back their buffer in.
+trait Inner {
+    fn inner(self) -> Vec<u8>;
+}
+
+impl Inner for Slice<Vec<u8>> {
+    fn inner(self) -> Vec<u8> {
+        self.into_inner()
+    }
+}
+
+impl Inner for SliceMut<Vec<u8>> {
+    fn inner(self) -> Vec<u8> {
+        self.into_inner()
+    }
+}
+
+impl<B: Inner, F: Future<Output = (io::Result<usize>, B)>> Future for Back<F> {
+    type Output = (io::Result<usize>, Buf);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.operation.poll(cx).map(|(result, slice)| {
+            let mut buf = Buf::from_parts(slice.inner(), *this.start);
+            if let (Ok(n), true) = (&result, *this.consumes) {
+                buf.consume(*n);
+            }
+            (result, buf)
+        })
+    }
 }
 
 impl Stream for Socket {
-    async fn read(&self, buf: Buf) -> (io::Result<usize>, Buf) {
-        let (mut slice, start) = buf.into_spare();
-        loop {
-            let result;
-            (result, slice) = self.read_once(slice).await;
-            // A splice in the other direction may hold the descriptor in non-blocking mode (see relay.rs).
-            if would_block(&result)
-                && let Ok(()) = self.readable().await
-            {
-                continue;
-            }
-            return (result, Buf::from_parts(slice.into_inner(), start));
+    fn read(&self, buf: Buf) -> impl Future<Output = (io::Result<usize>, Buf)> {
+        let (slice, start) = buf.into_spare();
+        let operation = self.run(self.stream().read(slice));
+        Back {
+            operation,
+            start,
+            consumes: false,
         }
     }
 
-    async fn read_cancelable(&self, buf: Buf) -> (io::Result<usize>, Buf) {
+    fn read_cancelable(&self, buf: Buf) -> impl Future<Output = (io::Result<usize>, Buf)> {
         let (slice, start) = buf.into_spare();
         let handle = self
             .canceller
             .borrow_mut()
             .get_or_insert_with(Canceller::new)
             .handle();
-        let (result, slice) = match self.kind() {
-            Kind::Tcp(stream) => stream.cancelable_read(slice, handle).await,
-            Kind::Unix(stream) => stream.cancelable_read(slice, handle).await,
-        };
-        (result, Buf::from_parts(slice.into_inner(), start))
+        let operation = self.run(self.stream().cancelable_read(slice, handle));
+        Back {
+            operation,
+            start,
+            consumes: false,
+        }
     }
 
     fn cancel_read(&self) {
@@ -268,36 +327,22 @@ impl Stream for Socket {
         }
     }
 
-    async fn write(&self, buf: Buf, most: usize) -> (io::Result<usize>, Buf) {
-        let (mut slice, start) = buf.into_pending(most);
-        loop {
-            let result;
-            (result, slice) = self.write_once(slice).await;
-            if would_block(&result)
-                && let Ok(()) = self.writable().await
-            {
-                continue;
-            }
-            let mut buf = Buf::from_parts(slice.into_inner(), start);
-            if let Ok(n) = result {
-                buf.consume(n);
-            }
-            return (result, buf);
+    fn write(&self, buf: Buf, most: usize) -> impl Future<Output = (io::Result<usize>, Buf)> {
+        let (slice, start) = buf.into_pending(most);
+        let operation = self.run(self.stream().write(slice));
+        Back {
+            operation,
+            start,
+            consumes: true,
         }
     }
 
-    async fn readable(&self) -> io::Result<()> {
-        match self.kind() {
-            Kind::Tcp(stream) => stream.readable(false).await,
-            Kind::Unix(stream) => stream.readable(false).await,
-        }
+    fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.run(self.stream().readable(false))
     }
 
-    async fn writable(&self) -> io::Result<()> {
-        match self.kind() {
-            Kind::Tcp(stream) => stream.writable(false).await,
-            Kind::Unix(stream) => stream.writable(false).await,
-        }
+    fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.run(self.stream().writable(false))
     }
 
     fn peek(&self) -> Peek {
@@ -322,11 +367,15 @@ impl Stream for Socket {
     }
 
     fn splice_fd(&self) -> Option<BorrowedFd<'_>> {
-        match self.kind() {
-            Kind::Tcp(_) => Some(self.as_fd()),
-            Kind::Unix(_) => None,
-        }
+        self.is_tcp.then(|| self.as_fd())
     }
+}
+
+/// The socket is held in non-blocking mode and nothing is there.
+pub fn would_block(result: &io::Result<usize>) -> bool {
+    result
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Waits for two things at once, in one task: the first that is ready wins, `first` when both are.
@@ -334,9 +383,8 @@ pub async fn race<A, B>(
     first: impl Future<Output = A>,
     second: impl Future<Output = B>,
 ) -> Race<A, B> {
-    use std::task::Poll;
-    let mut first = std::pin::pin!(first);
-    let mut second = std::pin::pin!(second);
+    let mut first = pin!(first);
+    let mut second = pin!(second);
     std::future::poll_fn(move |cx| {
         if let Poll::Ready(a) = first.as_mut().poll(cx) {
             return Poll::Ready(Race::First(a));

@@ -4,33 +4,48 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use crate::metrics::{Counter, ShardMetrics};
 
-/// The future, ended and counted if it panics. Its connection is closed by the unwinding.
-pub async fn catch(metrics: Arc<ShardMetrics>, future: impl Future<Output = ()>) {
-    let mut future = pin!(future);
-    std::future::poll_fn(|cx| {
-        // Unwind safety: the future is dropped after a panic; the shard's cells hold no borrow across it,
-        // because guards are released while unwinding.
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+pin_project_lite::pin_project! {
+    /// The future, ended and counted if it panics. Its connection is closed by the unwinding. Written out, because
+    /// an async function would hold the future twice.
+    pub struct Catch<F> {
+        #[pin]
+        future: F,
+        metrics: Arc<ShardMetrics>,
+    }
+}
+
+pub fn catch<F: Future<Output = ()>>(metrics: Arc<ShardMetrics>, future: F) -> Catch<F> {
+    Catch { future, metrics }
+}
+
+impl<F: Future<Output = ()>> Future for Catch<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        // Unwind safety: the future is not polled again after a panic; the shard's cells hold no borrow across
+        // it, because guards are released while unwinding.
+        match catch_unwind(AssertUnwindSafe(|| this.future.poll(cx))) {
             Ok(poll) => poll,
             Err(_) => {
-                metrics.add(Counter::Panics, 1);
+                this.metrics.add(Counter::Panics, 1);
                 Poll::Ready(())
             }
         }
-    })
-    .await;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::task::{Context, Waker};
+    use std::pin::pin;
+    use std::task::Waker;
 
     #[test]
     fn a_panic_is_counted_and_ends_the_future() {

@@ -14,13 +14,13 @@ use crate::conn::client_gone;
 use crate::decide::Job;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
 use crate::h1::forward::{self, Reply};
-use crate::h1::head::{Slots, parse_response};
+use crate::h1::head::{Scan, Slots, parse_response};
 use crate::h1::{Framing, Method, Reject, Version};
-use crate::io::{Io, Race, Stream, race};
+use crate::io::{Io, Race, Stream, race, would_block};
 use crate::metrics::Reason;
 use crate::record::Record;
 use crate::relay::{self, Cut, Patience, SPLICE_MIN};
-use crate::shard::Shard;
+use crate::shard::{LARGE_BYTES, Shard};
 use crate::timer::{Elapsed, NEVER, Timer};
 
 /// Interim responses (1xx) before the final one. More is a backend gone wrong.
@@ -115,12 +115,17 @@ impl<I: Io> Receive<'_, I> {
     async fn head(&self, inbound: &mut Buf, out: &mut Buf) -> Result<Final, Received> {
         let mut interims = 0;
         let limit = self.shard.plan.limits.header_bytes;
+        let mut scan = Scan::new();
+        let mut first = true;
         loop {
-            if !inbound.is_empty() {
+            let full = inbound.len() > limit;
+            if !inbound.is_empty() && (first || full || scan.might_be_complete(inbound.pending())) {
+                first = false;
                 match self.digest(inbound.pending(), out) {
-                    Err(reject) => return Err(Received::Failed(Reason::BadResponse(reject))),
+                    Err(reason) => return Err(Received::Failed(reason)),
                     Ok(Digest::Interim(head_len)) => {
                         inbound.consume(head_len);
+                        (scan, first) = (Scan::new(), true);
                         interims += 1;
                         if interims > INTERIMS_MAX {
                             return Err(Received::Failed(Reason::BadResponse(Reject::BadStatus)));
@@ -134,13 +139,17 @@ impl<I: Io> Receive<'_, I> {
                         self.answering.set(true);
                         return Ok(head);
                     }
-                    Ok(Digest::More) => {
-                        if inbound.spare() == 0 {
-                            let more = inbound.len().min(limit + 1 - inbound.len().min(limit));
-                            inbound.reserve(more);
-                        }
-                    }
+                    Ok(Digest::More) => {}
                 }
+            }
+            if inbound.spare() == 0 {
+                // One byte beyond the limit lets the parser see that the head is too long.
+                inbound.reserve(
+                    inbound
+                        .len()
+                        .min((limit + 1).saturating_sub(inbound.len()))
+                        .max(1),
+                );
             }
             self.read_head(inbound).await?;
         }
@@ -170,10 +179,9 @@ impl<I: Io> Receive<'_, I> {
             Err(Waited::Late) => Err(late),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
-                if silent {
-                    self.record
-                        .first_byte_ns
-                        .set(Some(self.record.since_start(&self.shard.io)));
+                if silent && self.shard.is_logging() {
+                    let since = self.record.since_start(&self.shard.io);
+                    self.record.first_byte_ns.set(Some(since));
                 }
                 Ok(())
             }
@@ -183,10 +191,11 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Parses what has come of a head and renders it for the client.
-    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reject> {
+    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reason> {
         let mut slots = Slots::new();
         let job = self.job;
-        let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)?;
+        let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)
+            .map_err(Reason::BadResponse)?;
         let Some(response) = parsed else {
             return Ok(Digest::More);
         };
@@ -200,19 +209,20 @@ impl<I: Io> Receive<'_, I> {
         }
         // A switch that nobody asked for would hand the connection to the backend's protocol.
         if response.status == 101 && (!job.upgrade || response.upgrade.is_none()) {
-            return Err(Reject::BadStatus);
+            return Err(Reason::UpgradeRefused);
         }
-        let keep_alive = job.keep_alive && !self.shard.is_draining();
+        // With the request still on its way, its rest would be taken for the next one (RFC 9112 section 9.6).
+        let keep_alive = job.keep_alive && self.sent.get() && !self.shard.is_draining();
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
-        let mut date = self.shard.date.borrow_mut();
+        let date = self.shard.date();
         let reply = Reply {
             client_version: job.version,
             keep_alive,
             framing: reply_framing,
             head_request: job.method == Method::Head,
             via,
-            date: date.at(self.shard.io.unix_ms()),
+            date: &date,
         };
         forward::response(out.append(), &response, &reply);
         Ok(Digest::Final(Final {
@@ -229,6 +239,7 @@ impl<I: Io> Receive<'_, I> {
     async fn body(&self, head: &Final, inbound: &mut Buf, out: &mut Buf) -> Result<(), Received> {
         let mut decoder = Decoder::new(head.framing);
         loop {
+            let filled = inbound.spare() == 0;
             self.piece(head, &mut decoder, inbound, out).await?;
             if decoder.is_done() {
                 return Ok(());
@@ -240,7 +251,7 @@ impl<I: Io> Receive<'_, I> {
             {
                 continue;
             }
-            if !self.read_body(&decoder, inbound).await? {
+            if !self.read_body(&decoder, inbound, filled).await? {
                 if head.reply_framing == Framing::Chunked {
                     out.append().extend_from_slice(LAST_CHUNK);
                     self.send(out).await?;
@@ -313,11 +324,14 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Reads more of the body. `false`: it has ended with the connection, as it may.
-    async fn read_body(&self, decoder: &Decoder, inbound: &mut Buf) -> Result<bool, Received> {
-        if self.record.response_bytes.get() >= crate::shard::LARGE_BYTES as u64
-            && inbound.is_empty()
-            && inbound.capacity() < crate::shard::LARGE_BYTES
-        {
+    async fn read_body(
+        &self,
+        decoder: &Decoder,
+        inbound: &mut Buf,
+        filled: bool,
+    ) -> Result<bool, Received> {
+        // What filled one buffer is likely to fill a large one: fewer and cheaper turns.
+        if filled && inbound.is_empty() && inbound.capacity() < LARGE_BYTES {
             self.shard
                 .give(std::mem::replace(inbound, self.shard.large_buf()));
         }
@@ -338,28 +352,40 @@ impl<I: Io> Receive<'_, I> {
 
     /// One read from the backend. After some silence the client is watched too.
     async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
-        let buf = std::mem::take(inbound);
-        let mut read = pin!(self.backend.read(buf));
-        let glance = if self.watch {
-            self.shard.timers.after(WATCH_NS)
-        } else {
-            NEVER
-        };
-        let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
-            Ok(done) => done,
-            Err(Elapsed) if glance > deadline || !self.watch => return Err(Waited::Late),
-            // Boxed: rare, and it would make every waiting request larger.
-            Err(Elapsed) => {
-                let either = Box::pin(race(read, client_gone(self.client)));
-                match self.timer.at(deadline, either).await {
-                    Ok(Race::First(done)) => done,
-                    Ok(Race::Second(())) => return Err(Waited::ClientGone),
-                    Err(Elapsed) => return Err(Waited::Late),
+        loop {
+            let buf = std::mem::take(inbound);
+            let mut read = pin!(self.backend.read(buf));
+            let glance = if self.watch {
+                self.shard.timers.after(WATCH_NS)
+            } else {
+                NEVER
+            };
+            let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
+                Ok(done) => done,
+                Err(Elapsed) if glance >= deadline => return Err(Waited::Late),
+                // Boxed: rare, and it would make every waiting request larger.
+                Err(Elapsed) => {
+                    let either = Box::pin(race(read, client_gone(self.client)));
+                    match self.timer.at(deadline, either).await {
+                        Ok(Race::First(done)) => done,
+                        Ok(Race::Second(())) => return Err(Waited::ClientGone),
+                        Err(Elapsed) => return Err(Waited::Late),
+                    }
                 }
+            };
+            *inbound = buf;
+            if !would_block(&result) {
+                return Ok(result);
             }
-        };
-        *inbound = buf;
-        Ok(result)
+            // The upload is being spliced to this socket.
+            if let Err(Elapsed) = self
+                .timer
+                .at(deadline, Box::pin(self.backend.readable()))
+                .await
+            {
+                return Err(Waited::Late);
+            }
+        }
     }
 
     async fn send(&self, out: &mut Buf) -> Result<(), Received> {

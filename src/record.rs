@@ -131,7 +131,7 @@ impl Record {
 
     fn log<I: Io>(&self, shard: &Shard<I>, peer: &Peer, job: Option<&Job>, duration_ns: Nanos) {
         let none = Note::default();
-        let note = job.and_then(|job| job.note.as_ref()).unwrap_or(&none);
+        let note = job.and_then(|job| job.note.as_deref()).unwrap_or(&none);
         let ip_text;
         let client = match job {
             Some(job) if job.client_ip != peer.ip => {
@@ -143,7 +143,7 @@ impl Record {
         let plan = &*shard.plan;
         let reason = self.reason.get();
         let line = AccessLine {
-            unix_ms: shard.io.unix_ms(),
+            unix_ms: shard.unix_ms_at(self.started),
             client,
             method: &note.method,
             path: &note.path,

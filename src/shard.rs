@@ -4,7 +4,7 @@
 //! done. May not know: HTTP. Invariant: no borrow of a cell outlives an await; nothing here is seen by another
 //! core except through `shared` and `metrics`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,26 +65,28 @@ pub struct Shard<I: Io> {
     /// Idle connections per backend that this shard may keep.
     idle_max: Vec<usize>,
     pub clock: RefCell<Clock>,
-    pub date: RefCell<DateCache>,
-    notes: RefCell<Vec<Note>>,
+    wall: RefCell<Wall>,
+    #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
+    notes: RefCell<Vec<Box<Note>>>,
 }
 
-/// The Date field of this second.
+/// The wall clock, read once a tick; between ticks it follows the monotonic clock.
 #[derive(Debug, Default)]
-pub struct DateCache {
-    second: u64,
-    text: String,
+struct Wall {
+    unix_ms: u64,
+    at_ns: Nanos,
+    /// The Date field of this second.
+    date: String,
 }
 
-impl DateCache {
-    pub fn at(&mut self, unix_ms: u64) -> &str {
-        let second = unix_ms / 1000;
-        if second != self.second || self.text.is_empty() {
-            self.second = second;
-            self.text.clear();
-            answer::http_date(&mut self.text, second);
+impl Wall {
+    fn set(&mut self, unix_ms: u64, now: Nanos) {
+        if self.date.is_empty() || unix_ms / 1000 != self.unix_ms / 1000 {
+            self.date.clear();
+            answer::http_date(&mut self.date, unix_ms / 1000);
         }
-        &self.text
+        self.unix_ms = unix_ms;
+        self.at_ns = now;
     }
 }
 
@@ -139,7 +141,7 @@ impl<I: Io> Shard<I> {
                     .min(pool.idle_process_max.div_ceil(shared.shards))
             })
             .collect();
-        Rc::new(Shard {
+        let shard = Rc::new(Shard {
             number,
             timers: Timers::new(io.now()),
             pool: RefCell::new(Pool::new(plan.backends.len())),
@@ -154,13 +156,32 @@ impl<I: Io> Shard<I> {
             log_batch: RefCell::default(),
             idle_max,
             clock: RefCell::default(),
-            date: RefCell::default(),
+            wall: RefCell::default(),
             notes: RefCell::default(),
             plan,
             io,
             shared,
             metrics,
-        })
+        });
+        shard.read_clocks();
+        shard
+    }
+
+    fn read_clocks(&self) {
+        let now = self.io.now();
+        self.wall.borrow_mut().set(self.io.unix_ms(), now);
+        self.timers.advance(now);
+    }
+
+    /// The wall clock at a point of the monotonic one, in milliseconds since 1970.
+    pub fn unix_ms_at(&self, now: Nanos) -> u64 {
+        let wall = self.wall.borrow();
+        wall.unix_ms + now.saturating_sub(wall.at_ns) / 1_000_000
+    }
+
+    /// Now, as a Date field.
+    pub fn date(&self) -> Ref<'_, str> {
+        Ref::map(self.wall.borrow(), |wall| &*wall.date)
     }
 
     pub fn buf(&self) -> Buf {
@@ -182,12 +203,12 @@ impl<I: Io> Shard<I> {
     }
 
     /// An empty note for the access log, if there is one.
-    pub fn note(&self) -> Option<Note> {
+    pub fn note(&self) -> Option<Box<Note>> {
         self.log.as_ref()?;
         Some(self.notes.borrow_mut().pop().unwrap_or_default())
     }
 
-    pub fn give_note(&self, note: Note) {
+    pub fn give_note(&self, note: Box<Note>) {
         let mut notes = self.notes.borrow_mut();
         if notes.len() < BUFS_MAX {
             notes.push(note);
@@ -238,14 +259,18 @@ impl<I: Io> Shard<I> {
         })
     }
 
-    /// Waits while the process has as many client connections as its descriptors carry. Those that wait in the
-    /// kernel's queue meanwhile are served as soon as others end.
+    /// The process has as many client connections as its descriptors carry.
+    pub fn is_full(&self) -> bool {
+        self.shared.connections() >= self.shared.room()
+    }
+
+    /// Waits while the process is full. Those that wait in the kernel's queue meanwhile are served as soon as
+    /// others end.
     pub async fn room(&self) {
-        let full = || self.shared.connections() >= self.shared.room() && !self.draining.get();
-        if full() {
+        if self.is_full() {
             self.metrics.add(Counter::AcceptPaused, 1);
         }
-        while full() {
+        while self.is_full() && !self.draining.get() {
             self.io.sleep(TICK_NS).await;
         }
     }
@@ -281,7 +306,7 @@ impl<I: Io> Shard<I> {
         loop {
             self.io.sleep(TICK_NS).await;
             ticks += 1;
-            self.timers.advance(self.io.now());
+            self.read_clocks();
             self.flush_log(&mut self.log_batch.borrow_mut());
             if ticks.is_multiple_of(SWEEP_TICKS) {
                 self.sweep();

@@ -9,9 +9,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 use crate::config::plan::Nanos;
 
@@ -133,32 +133,52 @@ impl Timer {
 
     /// The future's result, or `Elapsed` once `deadline` has passed. The future is then dropped: any operation in
     /// it is cancelled, its bytes are lost, so the connection must not be used for reading again.
-    pub async fn at<F: Future>(&self, deadline: Nanos, future: F) -> Result<F::Output, Elapsed> {
+    pub fn at<F: Future>(&self, deadline: Nanos, future: F) -> Timed<'_, F> {
         self.set(deadline);
-        self.watch(future).await
+        Timed {
+            timer: self,
+            future,
+        }
     }
 
-    /// Like `at`, with the deadline that `set` gave or gives.
-    pub async fn watch<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                self.set(NEVER);
-                return Poll::Ready(Ok(output));
-            }
-            let mut wheel = self.timers.wheel.borrow_mut();
-            let slot = &mut wheel.slots[self.id as usize];
-            if slot.fired {
-                slot.fired = false;
-                return Poll::Ready(Err(Elapsed));
-            }
-            match &slot.waker {
-                Some(waker) if waker.will_wake(cx.waker()) => {}
-                Some(_) | None => slot.waker = Some(cx.waker().clone()),
-            }
+    /// Registers the waker and says whether the deadline has passed.
+    fn poll_elapsed(&self, cx: &Context<'_>) -> bool {
+        let mut wheel = self.timers.wheel.borrow_mut();
+        let slot = &mut wheel.slots[self.id as usize];
+        if std::mem::take(&mut slot.fired) {
+            return true;
+        }
+        match &slot.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            Some(_) | None => slot.waker = Some(cx.waker().clone()),
+        }
+        false
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// See [`Timer::at`]. Written out, because an async function would hold `future` twice.
+    pub struct Timed<'t, F> {
+        timer: &'t Timer,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Timed<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            // The deadline stays as it is: the next wait sets its own, and until then nobody looks.
+            return Poll::Ready(Ok(output));
+        }
+        if this.timer.poll_elapsed(cx) {
+            Poll::Ready(Err(Elapsed))
+        } else {
             Poll::Pending
-        })
-        .await
+        }
     }
 }
 
@@ -267,11 +287,14 @@ impl Wheel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::task::Context;
+    use std::pin::pin;
 
     /// Advances tick by tick until the wait ends; the time at which it did.
     fn fires_at(timers: &Rc<Timers>, timer: &Timer, limit: Nanos) -> Option<Nanos> {
-        let mut wait = pin!(timer.watch(std::future::pending::<()>()));
+        let mut wait = pin!(Timed {
+            timer,
+            future: std::future::pending::<()>()
+        });
         let mut cx = Context::from_waker(Waker::noop());
         let mut now = timers.now();
         while now < limit {
@@ -321,7 +344,10 @@ mod tests {
         let mut done = pin!(timer.at(timers.after(TICK_NS), std::future::ready(7)));
         let mut cx = Context::from_waker(Waker::noop());
         assert_eq!(done.as_mut().poll(&mut cx), Poll::Ready(Ok(7)));
-        assert_eq!(fires_at(&timers, &timer, 20_000 * TICK_NS), None);
+        // What is left of its deadline does not end the next wait.
+        timers.advance(30_000 * TICK_NS);
+        timer.set(NEVER);
+        assert_eq!(fires_at(&timers, &timer, 40_000 * TICK_NS), None);
     }
 
     #[test]

@@ -7,12 +7,12 @@ use crate::buf::Buf;
 use crate::decide::Job;
 use crate::h1::Framing;
 use crate::h1::body::{Decoder, Sink};
-use crate::io::{Io, Stream};
+use crate::io::{Io, Stream, would_block};
 use crate::metrics::{Counter, Reason};
 use crate::record::Record;
 use crate::relay::{self, Cut, Patience, SPLICE_MIN};
 use crate::shard::{LARGE_BYTES, Shard};
-use crate::timer::{Elapsed, Timer};
+use crate::timer::Timer;
 
 pub struct Upload<'u, I: Io> {
     pub shard: &'u Shard<I>,
@@ -170,24 +170,31 @@ impl<I: Io> Upload<'_, I> {
                 .give(std::mem::replace(input, self.shard.large_buf()));
         }
         input.reserve(1);
-        let buf = std::mem::take(input);
         let deadline = self
             .shard
             .timers
             .after(self.patience.read_ns)
             .min(self.patience.until);
-        match self.timer.at(deadline, self.client.read(buf)).await {
-            Err(Elapsed) => Err(Uploaded::Client(Reason::BodyTimeout)),
-            Ok((result, back)) => {
-                *input = back;
-                match result {
-                    Ok(0) | Err(_) => Err(Uploaded::Client(Reason::ClientAbort)),
-                    Ok(n) => {
-                        self.shard
-                            .metrics
-                            .add(Counter::ClientReceivedBytes, n as u64);
-                        Ok(())
+        loop {
+            let buf = std::mem::take(input);
+            let Ok((result, back)) = self.timer.at(deadline, self.client.read(buf)).await else {
+                return Err(Uploaded::Client(Reason::BodyTimeout));
+            };
+            *input = back;
+            match result {
+                // An early response is being spliced to this socket.
+                Err(_) if would_block(&result) => {
+                    let ready = self.timer.at(deadline, self.client.readable()).await;
+                    if ready.is_err() {
+                        return Err(Uploaded::Client(Reason::BodyTimeout));
                     }
+                }
+                Ok(0) | Err(_) => return Err(Uploaded::Client(Reason::ClientAbort)),
+                Ok(n) => {
+                    self.shard
+                        .metrics
+                        .add(Counter::ClientReceivedBytes, n as u64);
+                    return Ok(());
                 }
             }
         }

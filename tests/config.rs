@@ -1,5 +1,7 @@
 //! The configuration, from text to report, and the binary's exit codes.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -514,6 +516,11 @@ impl Drop for Folder {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    clippy::type_complexity,
+    reason = "one table of cases"
+)]
 fn exit_codes_and_streams_of_the_binary() {
     let folder = Folder::new("config_exit_codes");
     folder.write("good.toml", "backends = [\"http://127.0.0.1:3001\"]\n");

@@ -70,7 +70,7 @@ pub(super) fn show_size(bytes: u64) -> String {
 fn show(number: u64, units: &[(&str, u64)]) -> String {
     let exact = units
         .iter()
-        .find(|(_, size)| number % size == 0 && number >= *size);
+        .find(|(_, size)| number.is_multiple_of(*size) && number >= *size);
     let zero = units.iter().find(|(name, _)| matches!(*name, "s" | "B"));
     match exact.or(zero) {
         Some((name, size)) => format!("{}{name}", number / size),
