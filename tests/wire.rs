@@ -67,7 +67,11 @@ fn cases() {
 }
 
 /// Refusals that no bytes on a wire bring about within a test, and why.
-const NOT_ON_THE_WIRE: [(&str, &str); 4] = [
+const NOT_ON_THE_WIRE: [(&str, &str); 5] = [
+    (
+        "bad_status",
+        "a rule for responses, which count as bad_response",
+    ),
     (
         "no_backend",
         "a cluster without a backend that takes traffic is not yet possible while it runs",
