@@ -1,5 +1,10 @@
 //! The real binary as an operator meets it: large bodies, slow readers, signals, limits, exit codes.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test may fail as the test itself may"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -627,6 +632,19 @@ fn the_admin_pages_are_not_on_the_proxys_port() {
         assert!(!body.contains("corelane_requests_total"), "{body}");
         assert!(body.contains("behind"), "{path}: {body}");
     }
+    proxy.stop();
+}
+
+/// A proxy that is its own backend: each round adds to Via, until the head is too large.
+#[test]
+fn a_loop_ends() {
+    let proxy = Proxy::start(&config("auto", "backends = [\"http://{listen}\"]"));
+    let (status, body) = get(&mut client(&proxy), "/");
+    assert_eq!(
+        (status, body.contains("too_many_headers")),
+        (431, true),
+        "{body}"
+    );
     proxy.stop();
 }
 
