@@ -402,10 +402,9 @@ async fn judge<I: Io>(
             }
             Outcome::Over(match ended.client() {
                 // Closing with pipelined requests unread would reset the connection and could destroy this
-                // response on its way (RFC 9112 section 9.6).
-                Next::Close if !conn.input.is_empty() || conn.client.peek() == Peek::Bytes => {
-                    Next::Linger
-                }
+                // response on its way (RFC 9112 section 9.6). A client that asked to close sends no more.
+                Next::Close if !conn.input.is_empty() => Next::Linger,
+                Next::Close if !job.closes && conn.client.peek() == Peek::Bytes => Next::Linger,
                 next => next,
             })
         }
@@ -419,9 +418,8 @@ async fn judge<I: Io>(
             let (up, down) = Box::pin(tunnel).await;
             shard.metrics.gauge_sub(Gauge::Tunnels, 1);
             record.request_bytes.set(up);
-            record
-                .response_bytes
-                .set(record.response_bytes.get() + down);
+            record.sent(down);
+            record.body(down);
             record.end.set(End::Tunnel);
             Outcome::Over(Next::Close)
         }
