@@ -277,6 +277,7 @@ impl<I: Io> Receive<'_, I> {
         let step = checked
             .step(inbound.pending(), Sink::Check)
             .map_err(refused)?;
+        self.record.body(step.payload as u64);
         let same = head.framing == head.reply_framing;
         if same && (step.verbatim || head.framing != Framing::Chunked) {
             *decoder = checked;
@@ -309,10 +310,12 @@ impl<I: Io> Receive<'_, I> {
             self.timer,
             &shard.timers,
             &self.patience,
+            None,
         )
         .await;
         decoder.skip(moved);
         self.record.sent(moved);
+        self.record.body(moved);
         match ended {
             Ok(()) => Ok(true),
             Err(Cut::Unable) => Ok(false),
