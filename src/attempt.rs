@@ -20,7 +20,7 @@ use crate::io::{Io, Peek, Stream};
 use crate::metrics::{Counter, Gauge, Reason};
 use crate::receive::{Receive, Received};
 use crate::record::{End, Record};
-use crate::relay::{self, Cut, Patience};
+use crate::relay::{self, Cut, Pace, Patience};
 use crate::shard::Shard;
 use crate::timer::NEVER;
 use crate::tunnel;
@@ -275,6 +275,7 @@ async fn streamed<I: Io>(
         .route
         .get()
         .expect("routed before it is forwarded");
+    let route = &shard.plan.routes[route.0 as usize];
     let upload = Upload {
         shard,
         client: conn.client,
@@ -282,9 +283,12 @@ async fn streamed<I: Io>(
         timer: conn.timer,
         patience: request.to_backend(),
         record: request.record,
-        body_bytes_max: shard.plan.routes[route.0 as usize]
-            .body_bytes_max
-            .unwrap_or(u64::MAX),
+        body_bytes_max: route.body_bytes_max.unwrap_or(u64::MAX),
+        pace: Pace::new(
+            route.body_rate_min,
+            request.timeouts.client_body_ns,
+            shard.timers.now(),
+        ),
     };
     let receive = Receive {
         shard,
@@ -320,11 +324,9 @@ async fn streamed<I: Io>(
                 }
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
-                    return Poll::Ready(Err(client_failed(
-                        reason,
-                        answering.get(),
-                        request.record,
-                    )));
+                    let begun = answering.get();
+                    let failed = client_failed(conn.client, reason, begun, request.record);
+                    return Poll::Ready(Err(failed));
                 }
             }
         }
@@ -342,17 +344,22 @@ async fn streamed<I: Io>(
 }
 
 /// The client's half failed. Once a response has begun there is nothing left to say.
-fn client_failed(reason: Reason, answering: bool, record: &Record) -> Outcome {
+fn client_failed<S: Stream>(
+    client: &S,
+    reason: Reason,
+    answering: bool,
+    record: &Record,
+) -> Outcome {
     if reason == Reason::ClientAbort {
         record.client_gone();
-        return Outcome::Over(Next::Close);
+        return cut(client);
     }
     if !answering {
         return Outcome::Failed(reason);
     }
     record.reason.set(Some(reason));
     record.end.set(End::ClientStalled);
-    Outcome::Over(Next::Close)
+    cut(client)
 }
 
 /// A silence that ended at the whole request's deadline is that deadline's.
@@ -397,7 +404,13 @@ async fn judge<I: Io>(
             if job.held.is_some() {
                 conn.input.consume(job.whole_len());
             }
-            Outcome::Over(ended.client())
+            Outcome::Over(match ended.client() {
+                // Closing with pipelined requests unread would reset the connection and could destroy this
+                // response on its way (RFC 9112 section 9.6). A client that asked to close sends no more.
+                Next::Close if !conn.input.is_empty() => Next::Linger,
+                Next::Close if !job.closes && conn.client.peek() == Peek::Bytes => Next::Linger,
+                next => next,
+            })
         }
         Received::Upgraded { inbound } => {
             conn.input.consume(job.head_len);
@@ -409,9 +422,8 @@ async fn judge<I: Io>(
             let (up, down) = Box::pin(tunnel).await;
             shard.metrics.gauge_sub(Gauge::Tunnels, 1);
             record.request_bytes.set(up);
-            record
-                .response_bytes
-                .set(record.response_bytes.get() + down);
+            record.sent(down);
+            record.body(down);
             record.end.set(End::Tunnel);
             Outcome::Over(Next::Close)
         }
@@ -420,21 +432,26 @@ async fn judge<I: Io>(
         }
         Received::ClientGone => {
             record.client_gone();
-            Outcome::Over(Next::Close)
+            cut(conn.client)
         }
         Received::ClientStalled => {
             record.end.set(End::ClientStalled);
             record
                 .reason
                 .set(Some(stalled(request, shard, Reason::ClientWriteTimeout)));
-            Outcome::Over(Next::Close)
+            cut(conn.client)
         }
         Received::Truncated(reason) => {
             record.end.set(End::BackendCut);
             record.reason.set(Some(stalled(request, shard, reason)));
-            // A response to HTTP/1.0 ends with the connection: only a reset says that it was cut.
-            conn.client.reset_on_close();
-            Outcome::Over(Next::Close)
+            cut(conn.client)
         }
     }
+}
+
+/// Ends a response that is not complete. To HTTP/1.0 it ends with the connection: only a reset says that it was
+/// cut.
+fn cut<S: Stream>(client: &S) -> Outcome {
+    client.reset_on_close();
+    Outcome::Over(Next::Close)
 }

@@ -12,11 +12,12 @@
     reason = "this is where the clocks are read"
 )]
 
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -141,7 +142,11 @@ impl Io for MonoioIo {
                 }
                 Ok(socket)
             }
-            Target::Unix(path) => Socket::unix(UnixStream::connect(path).await?),
+            Target::Unix(path) => {
+                let fd = UnixStream::connect(path).await?.into_raw_fd();
+                // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor.
+                Socket::accepted(unsafe { OwnedFd::from_raw_fd(fd) }, false)
+            }
         }
     }
 
@@ -157,32 +162,40 @@ impl Io for MonoioIo {
 /// A connected stream socket of monoio, TCP or unix.
 pub struct Socket {
     /// Also for unix sockets: the operations are the same, and one type keeps their futures small.
-    stream: UnsafeCell<TcpStream>,
+    stream: UnsafeCell<ManuallyDrop<TcpStream>>,
     fd: RawFd,
     is_tcp: bool,
     canceller: RefCell<Option<Canceller>>,
+    /// Operations that have not ended. One that was dropped before its end is counted for ever.
+    running: Cell<u32>,
 }
 
 impl Socket {
-    pub fn tcp(stream: TcpStream) -> Self {
+    /// A connection that was just accepted.
+    pub fn accepted(fd: OwnedFd, is_tcp: bool) -> io::Result<Self> {
+        let stream = TcpStream::from_std(std::net::TcpStream::from(fd))?;
+        let mut socket = Socket::tcp(stream);
+        socket.is_tcp = is_tcp;
+        Ok(socket)
+    }
+
+    fn tcp(stream: TcpStream) -> Self {
         let fd = stream.as_raw_fd();
         Socket {
-            stream: UnsafeCell::new(stream),
+            stream: UnsafeCell::new(ManuallyDrop::new(stream)),
             fd,
             is_tcp: true,
             canceller: RefCell::new(None),
+            running: Cell::new(0),
         }
     }
 
-    pub fn unix(stream: UnixStream) -> io::Result<Self> {
-        let fd = stream.into_raw_fd();
-        // SAFETY: `into_raw_fd` gave up the ownership of an open descriptor. monoio's TcpStream only does
-        // recv, send and poll on it, which a unix stream socket knows as well.
-        let stream = TcpStream::from_std(unsafe { std::net::TcpStream::from_raw_fd(fd) })?;
-        Ok(Socket {
-            is_tcp: false,
-            ..Socket::tcp(stream)
-        })
+    fn run<F>(&self, operation: F) -> Running<'_, F> {
+        self.running.set(self.running.get() + 1);
+        Running {
+            operation,
+            running: &self.running,
+        }
     }
 
     /// The stream for one operation to be made from it.
@@ -198,6 +211,19 @@ impl Socket {
     }
 }
 
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // SAFETY: taken once, here; nothing touches it afterwards.
+        let stream = unsafe { ManuallyDrop::take(self.stream.get_mut()) };
+        if self.running.get() == 0 {
+            // SAFETY: no operation is running, so `into_raw_fd` gives up the only owner of an open descriptor.
+            // Closing it ourselves saves two operations on the ring, one of which cancels the other.
+            drop(unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) });
+        }
+        // Else the kernel may still use the descriptor: monoio closes it when the last operation has ended.
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // SAFETY: `fd` is open as long as `stream` lives, which is as long as `self`.
@@ -206,8 +232,29 @@ impl AsFd for Socket {
 }
 
 pin_project_lite::pin_project! {
-    /// Gives the buffer of a finished operation back as a `Buf`. Written out, because an async block would hold
-    /// the operation twice.
+    /// Counts an operation as running until it has ended. Written out, because an async block would hold the
+    /// operation twice.
+    struct Running<'s, F> {
+        #[pin]
+        operation: F,
+        running: &'s Cell<u32>,
+    }
+}
+
+impl<F: Future> Future for Running<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        this.operation.poll(cx).map(|output| {
+            this.running.set(this.running.get() - 1);
+            output
+        })
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// Gives the buffer of a finished operation back as a `Buf`.
     struct Back<F> {
         #[pin]
         operation: F,
@@ -251,8 +298,9 @@ impl<B: Inner, F: Future<Output = (io::Result<usize>, B)>> Future for Back<F> {
 impl Stream for Socket {
     fn read(&self, buf: Buf) -> impl Future<Output = (io::Result<usize>, Buf)> {
         let (slice, start) = buf.into_spare();
+        let operation = self.run(self.stream().read(slice));
         Back {
-            operation: self.stream().read(slice),
+            operation,
             start,
             consumes: false,
         }
@@ -265,7 +313,7 @@ impl Stream for Socket {
             .borrow_mut()
             .get_or_insert_with(Canceller::new)
             .handle();
-        let operation = self.stream().cancelable_read(slice, handle);
+        let operation = self.run(self.stream().cancelable_read(slice, handle));
         Back {
             operation,
             start,
@@ -281,19 +329,20 @@ impl Stream for Socket {
 
     fn write(&self, buf: Buf, most: usize) -> impl Future<Output = (io::Result<usize>, Buf)> {
         let (slice, start) = buf.into_pending(most);
+        let operation = self.run(self.stream().write(slice));
         Back {
-            operation: self.stream().write(slice),
+            operation,
             start,
             consumes: true,
         }
     }
 
     fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        self.stream().readable(false)
+        self.run(self.stream().readable(false))
     }
 
     fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        self.stream().writable(false)
+        self.run(self.stream().writable(false))
     }
 
     fn peek(&self) -> Peek {

@@ -1,27 +1,25 @@
 //! Listening sockets and the loop that accepts from them.
 //!
-//! Decides: when accepting pauses. May not know: HTTP beyond the ready-made refusal. Invariants: an accept is
-//! never cancelled (its descriptor would leak); a listener is closed only when its queue is empty, since
-//! closing resets what is in it.
+//! Decides: when accepting pauses. May not know: HTTP beyond the ready-made refusal. Invariant: a listener is
+//! closed only after its queue has been emptied, since closing resets what is in it.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use crate::config::plan::{Listen, Nanos};
 use crate::conn;
-use crate::io::{Io, MonoioIo, Socket};
+use crate::io::{Io, MonoioIo, Socket, Stream};
 use crate::metrics::{Counter, Reason};
 use crate::panics::catch;
 use crate::shard::{Peer, Shard};
-use crate::timer::{NEVER, TICK_NS};
 
 /// Queue of connections that are not accepted yet, per listener. The kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -29,8 +27,8 @@ const BACKLOG: i32 = 4096;
 /// How long accepting pauses when the kernel has no descriptor or memory for one more connection.
 const PAUSE_NS: Nanos = 50_000_000;
 
-/// A drain gives connections in the queue this many looks before the listener closes.
-const DRAIN_LOOKS: u32 = 20;
+/// Connections taken in one turn.
+const ACCEPTS_MAX: u32 = 64;
 
 /// One shard's listener.
 #[derive(Debug)]
@@ -93,53 +91,63 @@ fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     std::os::unix::net::UnixListener::bind(path)
 }
 
-/// Accepts until the shard drains.
+/// Accepts until the shard drains. The queue is emptied by direct calls once the listener is readable: no
+/// accept is ever pending, so none can be cancelled, and a burst of connections takes one turn of the ring.
 pub async fn accept(shard: Rc<Shard<MonoioIo>>, listener: Listener, epoll: bool) -> io::Result<()> {
-    match listener {
+    let (listener, port, is_tcp): (OwnedFd, Rc<str>, bool) = match listener {
         Listener::Tcp(listener) => {
-            listener.set_nonblocking(epoll)?;
-            let port: Rc<str> = listener.local_addr()?.port().to_string().into();
-            let watched = listener.as_fd().try_clone_to_owned()?;
-            shard
-                .io
-                .spawn(close_when_draining(Rc::clone(&shard), watched));
-            let listener = monoio::net::TcpListener::from_std(listener)?;
-            loop {
-                shard.room().await;
-                match listener.accept().await {
-                    Ok((stream, address)) => {
-                        let peer = Peer::new(&shard, address.ip().to_canonical(), &port);
-                        welcome(&shard, Socket::tcp(stream), peer);
-                    }
-                    Err(error) if pause(&shard, &error).await => {}
-                    Err(_) => return Ok(()),
-                }
-            }
+            let port = listener.local_addr()?.port().to_string();
+            (listener.into(), port.into(), true)
         }
-        Listener::Unix(listener) => {
-            listener.set_nonblocking(epoll)?;
-            let port: Rc<str> = "0".into();
-            let watched = listener.as_fd().try_clone_to_owned()?;
-            shard
-                .io
-                .spawn(close_when_draining(Rc::clone(&shard), watched));
-            let listener = monoio::net::UnixListener::from_std(listener)?;
-            loop {
-                shard.room().await;
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        // A unix peer has no address: it counts as the local host.
-                        let ip = std::net::IpAddr::from([127, 0, 0, 1]);
-                        let peer = Peer::new(&shard, ip, &port);
-                        // Fails only when the descriptor cannot be registered; the client sees it closed.
-                        if let Ok(socket) = Socket::unix(stream) {
-                            welcome(&shard, socket, peer);
-                        }
-                    }
-                    Err(error) if pause(&shard, &error).await => {}
-                    Err(_) => return Ok(()),
+        Listener::Unix(listener) => (listener.into(), "0".into(), false),
+    };
+    rustix::io::ioctl_fionbio(&listener, true)?;
+    // A stream only by name: what is asked of it is to wait until it is readable.
+    let watched = Socket::accepted(listener.try_clone()?, is_tcp)?;
+    while !shard.is_draining() {
+        shard.room().await;
+        if let Some(ready) = conn::unless_draining(&shard, watched.readable()).await {
+            ready?;
+        }
+        accept_queue(&shard, &listener, &port, is_tcp, epoll).await;
+    }
+    Ok(())
+}
+
+/// Takes what is in the queue, up to a bound that lets others have their turn.
+async fn accept_queue(
+    shard: &Rc<Shard<MonoioIo>>,
+    listener: &OwnedFd,
+    port: &Rc<str>,
+    is_tcp: bool,
+    epoll: bool,
+) {
+    let flags = if epoll {
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
+    } else {
+        SocketFlags::CLOEXEC
+    };
+    for _ in 0..ACCEPTS_MAX {
+        if shard.is_full() {
+            return;
+        }
+        match rustix::net::acceptfrom_with(listener, flags) {
+            Ok((fd, address)) => {
+                // A unix peer has no address: it counts as the local host.
+                let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+                let ip = address.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |a| a.ip().to_canonical());
+                // Fails only when the descriptor cannot be registered; the client sees it closed.
+                if let Ok(socket) = Socket::accepted(fd, is_tcp) {
+                    welcome(shard, socket, Peer::new(shard, ip, port));
                 }
             }
+            Err(Errno::AGAIN) => return,
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                shard.metrics.add(Counter::AcceptPaused, 1);
+                return shard.io.sleep(PAUSE_NS).await;
+            }
+            // The connection failed before we took it.
+            Err(_) => {}
         }
     }
 }
@@ -160,36 +168,3 @@ fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
 Content-Length: 41\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable: connections_max\n\n";
-
-/// After a failed accept: `true` to go on, after a pause if the machine has run out of something.
-async fn pause(shard: &Shard<MonoioIo>, error: &io::Error) -> bool {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-            shard.metrics.add(Counter::AcceptPaused, 1);
-            shard.io.sleep(PAUSE_NS).await;
-            true
-        }
-        // The listener was shut down: see `close_when_draining`.
-        Some(Errno::INVAL) => false,
-        // The connection failed before we took it, or a network error that was pending on it.
-        Some(_) | None => !shard.is_draining(),
-    }
-}
-
-/// When the drain begins, serves what is in the queue and then ends the pending accept from outside.
-async fn close_when_draining(shard: Rc<Shard<MonoioIo>>, listener: OwnedFd) {
-    let timer = shard.timers.timer();
-    // No deadline: only the drain wakes this.
-    let drained = conn::unless_draining(&shard, std::future::pending::<()>());
-    let _ = timer.at(NEVER, drained).await;
-    for _ in 0..DRAIN_LOOKS {
-        let mut fds = [PollFd::new(&listener, PollFlags::IN)];
-        let queued = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0);
-        if !queued {
-            break;
-        }
-        shard.io.sleep(TICK_NS).await;
-    }
-    // Fails only on a socket that is not listening any more.
-    let _ = rustix::net::shutdown(&listener, rustix::net::Shutdown::Read);
-}

@@ -20,7 +20,7 @@ use crate::io::{Io, Race, Stream, race, would_block};
 use crate::metrics::Reason;
 use crate::record::Record;
 use crate::relay::{self, Cut, Patience, SPLICE_MIN};
-use crate::shard::Shard;
+use crate::shard::{LARGE_BYTES, Shard};
 use crate::timer::{Elapsed, NEVER, Timer};
 
 /// Interim responses (1xx) before the final one. More is a backend gone wrong.
@@ -122,7 +122,7 @@ impl<I: Io> Receive<'_, I> {
             if !inbound.is_empty() && (first || full || scan.might_be_complete(inbound.pending())) {
                 first = false;
                 match self.digest(inbound.pending(), out) {
-                    Err(reject) => return Err(Received::Failed(Reason::BadResponse(reject))),
+                    Err(reason) => return Err(Received::Failed(reason)),
                     Ok(Digest::Interim(head_len)) => {
                         inbound.consume(head_len);
                         (scan, first) = (Scan::new(), true);
@@ -191,10 +191,11 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Parses what has come of a head and renders it for the client.
-    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reject> {
+    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reason> {
         let mut slots = Slots::new();
         let job = self.job;
-        let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)?;
+        let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)
+            .map_err(Reason::BadResponse)?;
         let Some(response) = parsed else {
             return Ok(Digest::More);
         };
@@ -208,9 +209,10 @@ impl<I: Io> Receive<'_, I> {
         }
         // A switch that nobody asked for would hand the connection to the backend's protocol.
         if response.status == 101 && (!job.upgrade || response.upgrade.is_none()) {
-            return Err(Reject::BadStatus);
+            return Err(Reason::UpgradeRefused);
         }
-        let keep_alive = job.keep_alive && !self.shard.is_draining();
+        // With the request still on its way, its rest would be taken for the next one (RFC 9112 section 9.6).
+        let keep_alive = job.keep_alive && self.sent.get() && !self.shard.is_draining();
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
         let date = self.shard.date();
@@ -237,6 +239,7 @@ impl<I: Io> Receive<'_, I> {
     async fn body(&self, head: &Final, inbound: &mut Buf, out: &mut Buf) -> Result<(), Received> {
         let mut decoder = Decoder::new(head.framing);
         loop {
+            let filled = inbound.spare() == 0;
             self.piece(head, &mut decoder, inbound, out).await?;
             if decoder.is_done() {
                 return Ok(());
@@ -248,7 +251,7 @@ impl<I: Io> Receive<'_, I> {
             {
                 continue;
             }
-            if !self.read_body(&decoder, inbound).await? {
+            if !self.read_body(&decoder, inbound, filled).await? {
                 if head.reply_framing == Framing::Chunked {
                     out.append().extend_from_slice(LAST_CHUNK);
                     self.send(out).await?;
@@ -274,6 +277,7 @@ impl<I: Io> Receive<'_, I> {
         let step = checked
             .step(inbound.pending(), Sink::Check)
             .map_err(refused)?;
+        self.record.body(step.payload as u64);
         let same = head.framing == head.reply_framing;
         if same && (step.verbatim || head.framing != Framing::Chunked) {
             *decoder = checked;
@@ -306,10 +310,12 @@ impl<I: Io> Receive<'_, I> {
             self.timer,
             &shard.timers,
             &self.patience,
+            None,
         )
         .await;
         decoder.skip(moved);
         self.record.sent(moved);
+        self.record.body(moved);
         match ended {
             Ok(()) => Ok(true),
             Err(Cut::Unable) => Ok(false),
@@ -321,11 +327,14 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Reads more of the body. `false`: it has ended with the connection, as it may.
-    async fn read_body(&self, decoder: &Decoder, inbound: &mut Buf) -> Result<bool, Received> {
-        if self.record.response_bytes.get() >= crate::shard::LARGE_BYTES as u64
-            && inbound.is_empty()
-            && inbound.capacity() < crate::shard::LARGE_BYTES
-        {
+    async fn read_body(
+        &self,
+        decoder: &Decoder,
+        inbound: &mut Buf,
+        filled: bool,
+    ) -> Result<bool, Received> {
+        // What filled one buffer is likely to fill a large one: fewer and cheaper turns.
+        if filled && inbound.is_empty() && inbound.capacity() < LARGE_BYTES {
             self.shard
                 .give(std::mem::replace(inbound, self.shard.large_buf()));
         }

@@ -259,14 +259,18 @@ impl<I: Io> Shard<I> {
         })
     }
 
-    /// Waits while the process has as many client connections as its descriptors carry. Those that wait in the
-    /// kernel's queue meanwhile are served as soon as others end.
+    /// The process has as many client connections as its descriptors carry.
+    pub fn is_full(&self) -> bool {
+        self.shared.connections() >= self.shared.room()
+    }
+
+    /// Waits while the process is full. Those that wait in the kernel's queue meanwhile are served as soon as
+    /// others end.
     pub async fn room(&self) {
-        let full = || self.shared.connections() >= self.shared.room() && !self.draining.get();
-        if full() {
+        if self.is_full() {
             self.metrics.add(Counter::AcceptPaused, 1);
         }
-        while full() {
+        while self.is_full() && !self.draining.get() {
             self.io.sleep(TICK_NS).await;
         }
     }

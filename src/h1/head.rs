@@ -449,6 +449,9 @@ pub struct Scan {
     /// At this length we parse anyway: faults and excesses show without an empty line too. Doubles,
     /// so that all parses together are linear in the head.
     parse_at: usize,
+    /// The first line has been looked at as a whole: what is no HTTP shows there, and would else be
+    /// waited for in vain.
+    first_line_seen: bool,
 }
 
 impl Scan {
@@ -460,17 +463,19 @@ impl Scan {
         Scan {
             offset: 0,
             parse_at: 1024,
+            first_line_seen: false,
         }
     }
 
     /// `bytes` is the same buffer as before, grown. True if a line ended it (an empty line), if it
-    /// cannot be right (an LF without CR), or if it doubled.
+    /// cannot be right (an LF without CR), if its first line is there, or if it doubled.
     pub fn might_be_complete(&mut self, bytes: &[u8]) -> bool {
         let from = self.offset;
         self.offset = bytes.len();
         let ended = memchr::memchr_iter(b'\n', &bytes[from.min(bytes.len())..]).any(|at| {
             let line = &bytes[..from + at];
-            !line.ends_with(b"\r") || line.ends_with(b"\r\n\r")
+            let first = !std::mem::replace(&mut self.first_line_seen, true);
+            first || !line.ends_with(b"\r") || line.ends_with(b"\r\n\r")
         });
         let doubled = bytes.len() >= self.parse_at;
         if doubled {

@@ -1,0 +1,18 @@
+//! Whole shards in a simulated world: the proxy's own code on a network and a clock that a seed decides.
+//!
+//! `SIM_SEED=17 cargo test --test sim seeds` repeats one run, `SIM_RUNS=100000` makes many,
+//! `SIM_LOUD=1` prints what each end receives.
+
+#![expect(
+    unreachable_pub,
+    reason = "a test has no users: pub means for the other modules"
+)]
+
+mod backend;
+mod client;
+mod http;
+mod model;
+mod net;
+mod random;
+mod stage;
+mod world;

@@ -1,0 +1,294 @@
+//! The text form of a wire case. Its grammar stands in tests/cases/README.md.
+
+use std::path::Path;
+
+/// One case: a configuration and what happens in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    /// `theme/name`.
+    pub(crate) name: String,
+    pub(crate) config: String,
+    /// The client's first bytes are not cut.
+    pub(crate) whole: bool,
+    pub(crate) steps: Vec<Step>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    ClientSends(Vec<u8>),
+    Client(Act),
+    ClientGets(Message),
+    ClientRaw(Vec<u8>),
+    ClientSees(State),
+    BackendSends(Vec<u8>),
+    Backend(Act),
+    BackendGets(Message),
+    BackendRaw(Vec<u8>),
+    BackendSees(State),
+    Counted(String),
+    Logged(String),
+}
+
+/// What a side does with its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Sends nothing more.
+    End,
+    Close,
+    Reset,
+}
+
+/// What a side finds its connection to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Closed,
+    Reset,
+    /// Closed in either way.
+    Gone,
+    /// Another request on it is served.
+    Open,
+}
+
+/// What a message must look like.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Message {
+    /// A whole start line, or a status code.
+    pub(crate) start: String,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) body: Vec<u8>,
+    /// The label in the body of our own refusal, which stands for the body.
+    pub(crate) reason: Option<String>,
+    pub(crate) trailers: Vec<(String, String)>,
+    /// Only the head is read.
+    pub(crate) head_only: bool,
+    /// The connection ends before the message does; by a reset, if true.
+    pub(crate) cut: Option<bool>,
+    /// On a new backend connection, or on the one before.
+    pub(crate) is_new: Option<bool>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Check {
+    /// Exactly one field of this name, with this value.
+    Field(String, String),
+    Present(String),
+    Absent(String),
+}
+
+impl Case {
+    /// The refusals that it asks for by name.
+    pub(crate) fn reasons(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::ClientGets(message) => message.reason.as_deref(),
+            Step::Counted(label) => Some(label.as_str()),
+            Step::ClientSends(_)
+            | Step::Client(_)
+            | Step::ClientRaw(_)
+            | Step::ClientSees(_)
+            | Step::BackendSends(_)
+            | Step::Backend(_)
+            | Step::BackendGets(_)
+            | Step::BackendRaw(_)
+            | Step::BackendSees(_)
+            | Step::Logged(_) => None,
+        })
+    }
+
+    /// The lines that it wants to see in the access log.
+    pub(crate) fn log_texts(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Logged(text) => Some(text.as_str()),
+            Step::ClientSends(_)
+            | Step::Client(_)
+            | Step::ClientGets(_)
+            | Step::ClientRaw(_)
+            | Step::ClientSees(_)
+            | Step::BackendSends(_)
+            | Step::Backend(_)
+            | Step::BackendGets(_)
+            | Step::BackendRaw(_)
+            | Step::BackendSees(_)
+            | Step::Counted(_) => None,
+        })
+    }
+}
+
+/// All cases below `tests/cases`.
+pub(crate) fn all() -> Vec<Case> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let mut cases = Vec::new();
+    let mut themes: Vec<_> = std::fs::read_dir(&root)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    themes.sort();
+    for theme in themes.iter().filter(|path| path.is_dir()) {
+        let mut files: Vec<_> = std::fs::read_dir(theme)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        files.sort();
+        let theme = theme.file_name().unwrap().to_str().unwrap();
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            cases.extend(parse(theme, &text));
+        }
+    }
+    cases
+}
+
+fn parse(theme: &str, text: &str) -> Vec<Case> {
+    let mut cases: Vec<Case> = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("=== ") {
+            cases.push(Case {
+                name: format!("{theme}/{}", name.trim()),
+                config: String::new(),
+                whole: false,
+                steps: Vec::new(),
+            });
+        } else if !line.trim().is_empty() && !line.starts_with('#') {
+            let case = cases.last_mut().expect("a line before the first case");
+            let name = case.name.clone();
+            case.line(line)
+                .unwrap_or_else(|| panic!("{name}: {line:?}"));
+        }
+    }
+    cases
+}
+
+impl Case {
+    fn line(&mut self, line: &str) -> Option<()> {
+        if let Some(check) = line.strip_prefix("  ") {
+            return match self.steps.last_mut()? {
+                Step::ClientGets(message) | Step::BackendGets(message) => message.check(check),
+                _ => None,
+            };
+        }
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let step = match word {
+            "config" => {
+                self.config.push_str(rest);
+                self.config.push('\n');
+                return Some(());
+            }
+            "whole" => {
+                self.whole = true;
+                return Some(());
+            }
+            "C>" => match self.steps.last_mut() {
+                Some(Step::ClientSends(bytes)) => {
+                    bytes.extend(unescape(rest)?);
+                    return Some(());
+                }
+                _ => Step::ClientSends(unescape(rest)?),
+            },
+            "B>" => match self.steps.last_mut() {
+                Some(Step::BackendSends(bytes)) => {
+                    bytes.extend(unescape(rest)?);
+                    return Some(());
+                }
+                _ => Step::BackendSends(unescape(rest)?),
+            },
+            "C<" => Step::ClientGets(Message::new(rest)?),
+            "B<" => Step::BackendGets(Message::new(rest)?),
+            "C=" => Step::ClientRaw(unescape(rest)?),
+            "B=" => Step::BackendRaw(unescape(rest)?),
+            "C!" => Step::Client(act(rest)?),
+            "B!" => Step::Backend(act(rest)?),
+            "C." => Step::ClientSees(state(rest)?),
+            "B." => Step::BackendSees(state(rest)?),
+            "counted" => Step::Counted(rest.to_owned()),
+            "logged" => Step::Logged(rest.to_owned()),
+            _ => return None,
+        };
+        self.steps.push(step);
+        Some(())
+    }
+}
+
+impl Message {
+    fn new(start: &str) -> Option<Message> {
+        Some(Message {
+            start: unescape(start)?.into_iter().map(char::from).collect(),
+            ..Message::default()
+        })
+    }
+
+    fn check(&mut self, line: &str) -> Option<()> {
+        if let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.contains(' ')) {
+            let value = value.trim().to_owned();
+            self.checks.push(Check::Field(name.to_owned(), value));
+            return Some(());
+        }
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "no" => self.checks.push(Check::Absent(rest.to_owned())),
+            "with" => self.checks.push(Check::Present(rest.to_owned())),
+            "body" => self.body.extend(unescape(rest)?),
+            "reason" => self.reason = Some(rest.to_owned()),
+            "trailer" => {
+                let (name, value) = rest.split_once(": ")?;
+                self.trailers.push((name.to_owned(), value.to_owned()));
+            }
+            "head" => self.head_only = true,
+            "cut" => self.cut = Some(rest == "by a reset"),
+            "on" => self.is_new = Some(rest == "a new connection"),
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn act(word: &str) -> Option<Act> {
+    match word {
+        "end" => Some(Act::End),
+        "close" => Some(Act::Close),
+        "reset" => Some(Act::Reset),
+        _ => None,
+    }
+}
+
+fn state(word: &str) -> Option<State> {
+    match word {
+        "closed" => Some(State::Closed),
+        "reset" => Some(State::Reset),
+        "gone" => Some(State::Gone),
+        "open" => Some(State::Open),
+        _ => None,
+    }
+}
+
+/// `\r \n \t \\ \0 \xNN`, and `\*N(text)` for N repetitions.
+pub(crate) fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.extend_from_slice(&rest.as_bytes()[..at]);
+        rest = &rest[at + 1..];
+        let kind = rest.chars().next()?;
+        rest = &rest[1..];
+        match kind {
+            'r' => out.push(b'\r'),
+            'n' => out.push(b'\n'),
+            't' => out.push(b'\t'),
+            '0' => out.push(0),
+            '\\' => out.push(b'\\'),
+            's' => out.push(b' '),
+            'x' => {
+                out.push(u8::from_str_radix(rest.get(..2)?, 16).ok()?);
+                rest = &rest[2..];
+            }
+            '*' => {
+                let (count, more) = rest.split_once('(')?;
+                let (piece, more) = more.split_once(')')?;
+                let piece = unescape(piece)?;
+                out.extend(piece.repeat(count.parse().ok()?));
+                rest = more;
+            }
+            _ => return None,
+        }
+    }
+    out.extend_from_slice(rest.as_bytes());
+    Some(out)
+}

@@ -1,0 +1,547 @@
+//! Raw bytes in, raw bytes out: every case of tests/cases against the real binary.
+
+mod support;
+#[path = "support/case.rs"]
+mod case;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use corelane::h1::Reject;
+use corelane::metrics::Reason;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use case::{Act, Case, Check, Message, State, Step};
+use support::peer::{Body, Closed, Head, Peer, show};
+use support::{ENGINES, PATIENCE, Proxy};
+
+/// Proxies at work at the same time.
+const WORKERS: usize = 3;
+
+/// The client's first bytes are cut at every position of a message up to this length, of longer ones at so many.
+const CUTS_MAX: usize = 600;
+
+/// Connections with a first part that wait for their second at the same time.
+const CUTS_AT_ONCE: usize = 200;
+
+#[test]
+fn cases() {
+    let chosen = std::env::var("CASE").unwrap_or_default();
+    let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
+    for case in case::all() {
+        if case.name.contains(&chosen) {
+            groups.entry(case.config.clone()).or_default().push(case);
+        }
+    }
+    // Long groups first, or the last worker would be alone with one.
+    let mut jobs: Vec<(&str, &[Case])> = Vec::new();
+    for cases in groups.values() {
+        for part in cases.chunks(12) {
+            jobs.extend(ENGINES.map(|engine| (engine, part)));
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let work = || {
+            let mut failures = Vec::new();
+            while let Some((engine, cases)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                failures.extend(run_group(engine, cases));
+            }
+            failures
+        };
+        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
+    });
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
+
+/// Refusals that no bytes on a wire bring about within a test, and why.
+const NOT_ON_THE_WIRE: [(&str, &str); 4] = [
+    (
+        "no_backend",
+        "a cluster without a backend that takes traffic is not yet possible while it runs",
+    ),
+    (
+        "internal",
+        "our own faults only; a test that can bring one about has found a bug",
+    ),
+    (
+        "connections_max",
+        "needs many connections: tests/e2e.rs, connections_limit_answers_503",
+    ),
+    ("draining", "needs a signal: tests/e2e.rs, sigterm_drains"),
+];
+
+#[test]
+fn every_reason_has_a_case() {
+    let cases = case::all();
+    let seen: BTreeSet<&str> = cases.iter().flat_map(Case::reasons).collect();
+    for reason in Reason::all() {
+        let label = reason.label();
+        let excused = NOT_ON_THE_WIRE.iter().any(|(excused, _)| *excused == label);
+        assert!(
+            seen.contains(label) != excused,
+            "{label}: excused {excused}, and seen {}",
+            !excused
+        );
+    }
+    for label in seen {
+        assert!(
+            Reason::all().any(|reason| reason.label() == label),
+            "{label} is no reason"
+        );
+    }
+}
+
+/// Rules that only requests can break, or that no backend can break towards us.
+const NOT_IN_RESPONSES: [Reject; 11] = [
+    Reject::BadTarget,
+    Reject::RequestLineTooLong,
+    Reject::MissingHost,
+    Reject::DuplicateHost,
+    Reject::BadHost,
+    Reject::BadExpect,
+    Reject::ConnectRefused,
+    Reject::TraceRefused,
+    Reject::BadVersion,
+    Reject::ChunkedInHttp10,
+    Reject::ObsFold,
+];
+
+#[test]
+fn every_rule_for_responses_has_a_case() {
+    let cases = case::all();
+    let seen: BTreeSet<&str> = cases.iter().flat_map(Case::log_texts).collect();
+    for reject in Reject::ALL
+        .iter()
+        .filter(|reject| !NOT_IN_RESPONSES.contains(reject))
+    {
+        let wanted = format!("\"error.type\":\"{}\"", reject.label());
+        assert!(seen.contains(&*wanted), "no case logs {wanted}");
+    }
+}
+
+#[test]
+fn names_are_unique() {
+    let cases = case::all();
+    let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), cases.len());
+    assert!(cases.len() > 150, "{} cases", cases.len());
+}
+
+/// Runs the cases of one configuration against one proxy.
+fn run_group(engine: &str, cases: &[Case]) -> Vec<String> {
+    let backends = Backends::new();
+    let mut proxy = Proxy::start(&config(engine, &cases[0].config, &backends));
+    let mut failures = Vec::new();
+    for case in cases {
+        let failed = run_case(&mut proxy, &backends, case, engine);
+        failures.extend(
+            failed
+                .err()
+                .map(|error| format!("{} ({engine}): {error}", case.name)),
+        );
+    }
+    proxy.stop();
+    failures
+}
+
+/// The addresses that a configuration may name.
+struct Backends {
+    scripted: TcpListener,
+    refused: Socket,
+    blackhole: Socket,
+    /// They fill the black hole's queue.
+    _waiting: Vec<Socket>,
+}
+
+impl Backends {
+    fn new() -> Backends {
+        let any = SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let refused = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        refused.bind(&any).unwrap();
+        let blackhole = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        blackhole.bind(&any).unwrap();
+        blackhole.listen(0).unwrap();
+        let address = blackhole.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..4 {
+            let one = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            one.set_nonblocking(true).unwrap();
+            let _ = one.connect(&address);
+            waiting.push(one);
+        }
+        Backends {
+            scripted: TcpListener::bind("127.0.0.1:0").unwrap(),
+            refused,
+            blackhole,
+            _waiting: waiting,
+        }
+    }
+}
+
+/// What every proxy has, overridden key by key, then the raw lines.
+fn config(engine: &str, own: &str, backends: &Backends) -> String {
+    let mut keys = BTreeMap::from([
+        ("backends", "[\"http://{backend}\"]".to_owned()),
+        ("server.listen", "\"{listen}\"".to_owned()),
+        ("server.shards", "2".to_owned()),
+        ("server.pin", "false".to_owned()),
+        ("server.engine", format!("\"{engine}\"")),
+        ("admin.listen", "\"127.0.0.1:0\"".to_owned()),
+        ("pool.idle_per_shard", "0".to_owned()),
+    ]);
+    let mut raw = String::new();
+    for line in own.lines() {
+        if raw.is_empty() && !line.starts_with('[') {
+            let (key, value) = line.split_once(" = ").expect(line);
+            keys.insert(key, value.to_owned());
+        } else {
+            raw.push_str(line);
+            raw.push('\n');
+        }
+    }
+    if raw.contains("[[clusters]]") {
+        keys.remove("backends");
+    }
+    let mut text = String::new();
+    for (key, value) in keys {
+        text.push_str(&format!("{key} = {value}\n"));
+    }
+    let name = |socket: &Socket| {
+        socket
+            .local_addr()
+            .unwrap()
+            .as_socket()
+            .unwrap()
+            .to_string()
+    };
+    (text + &raw)
+        .replace(
+            "{backend}",
+            &backends.scripted.local_addr().unwrap().to_string(),
+        )
+        .replace("{refused}", &name(&backends.refused))
+        .replace("{blackhole}", &name(&backends.blackhole))
+}
+
+fn run_case(
+    proxy: &mut Proxy,
+    backends: &Backends,
+    case: &Case,
+    engine: &str,
+) -> Result<(), String> {
+    let client = Peer::new(TcpStream::connect(proxy.address).unwrap());
+    Run::new(proxy, backends, client, case, false).all(&case.steps)?;
+    let Some((Step::ClientSends(first), rest)) = case.steps.split_first() else {
+        return Ok(());
+    };
+    if case.whole {
+        return Ok(());
+    }
+    let head_len = first
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map_or(first.len(), |at| at + 4);
+    // The engines take turns: reading is the same code.
+    let stride = (first.len() / CUTS_MAX).max(1) * ENGINES.len();
+    let offset = 1 + usize::from(engine == ENGINES[1]);
+    let cuts: Vec<usize> = (offset..first.len()).step_by(stride).collect();
+    let (in_head, behind): (Vec<usize>, Vec<usize>) = cuts.iter().partition(|cut| **cut < head_len);
+    // A cut within the head leaves the backends alone, so many may wait for their second part at once.
+    let batches = in_head.chunks(CUTS_AT_ONCE).chain(behind.chunks(1));
+    for batch in batches {
+        for (cut, client) in batch.iter().zip(first_parts(proxy, first, batch)?) {
+            let mut run = Run::new(proxy, backends, client, case, true);
+            let second = Step::ClientSends(first[*cut..].to_vec());
+            run.step(&second)
+                .and_then(|()| run.all(rest))
+                .map_err(|error| format!("cut at {cut}: {error}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Connections on which the proxy has read the first part, for each cut.
+fn first_parts(proxy: &Proxy, first: &[u8], cuts: &[usize]) -> Result<Vec<Peer>, String> {
+    const READ: &str = "corelane_client_received_bytes_total";
+    let before = proxy.metric(READ);
+    let mut clients = Vec::new();
+    for cut in cuts {
+        let mut client = Peer::new(TcpStream::connect(proxy.address).unwrap());
+        client.send(&first[..*cut]);
+        clients.push(client);
+    }
+    let sum = cuts.iter().sum::<usize>() as u64;
+    proxy.wait_for_metric(READ, |now| now >= before + sum)?;
+    Ok(clients)
+}
+
+/// One pass through a case.
+struct Run<'r> {
+    proxy: &'r mut Proxy,
+    backends: &'r Backends,
+    client: Option<Peer>,
+    /// The backend connection of the last exchange, and those before.
+    backend: Option<Peer>,
+    earlier: Vec<Peer>,
+    lines_before: usize,
+    /// The log is flushed at each tick only: looked at once per case, not once per cut.
+    is_cut: bool,
+    rejected_before: BTreeMap<String, u64>,
+}
+
+impl<'r> Run<'r> {
+    fn new(
+        proxy: &'r mut Proxy,
+        backends: &'r Backends,
+        client: Peer,
+        case: &Case,
+        is_cut: bool,
+    ) -> Run<'r> {
+        let counted = case.steps.iter().filter_map(|step| match step {
+            Step::Counted(label) => Some((label.clone(), proxy.metric(&rejected(label)))),
+            _ => None,
+        });
+        let rejected_before = counted.collect();
+        Run {
+            lines_before: proxy.logged().len(),
+            is_cut,
+            proxy,
+            backends,
+            client: Some(client),
+            backend: None,
+            earlier: Vec::new(),
+            rejected_before,
+        }
+    }
+
+    fn all(&mut self, steps: &[Step]) -> Result<(), String> {
+        for (number, step) in steps.iter().enumerate() {
+            self.step(step).map_err(|error| {
+                let mut shown = format!("{step:?}");
+                shown.truncate(200);
+                format!("step {number}, {shown}: {error}")
+            })?;
+        }
+        self.nothing_left()
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        const CLIENT: &str = "the client's connection was closed by the case";
+        match step {
+            Step::ClientSends(bytes) => self.client.as_mut().expect(CLIENT).send(bytes),
+            Step::BackendSends(bytes) => self.backend()?.send(bytes),
+            Step::Client(act) => act_on(&mut self.client, *act),
+            Step::Backend(act) => act_on(&mut self.backend, *act),
+            Step::ClientGets(message) => {
+                let client = self.client.as_mut().expect(CLIENT);
+                gets(client, message, false)?;
+            }
+            Step::BackendGets(message) => {
+                let is_new = self.next_backend()?;
+                if message.is_new.is_some_and(|wanted| wanted != is_new) {
+                    return Err(format!("on a new connection: {is_new}"));
+                }
+                gets(self.backend()?, message, true)?;
+            }
+            Step::ClientRaw(bytes) => self.client.as_mut().expect(CLIENT).raw(bytes)?,
+            Step::BackendRaw(bytes) => self.backend()?.raw(bytes)?,
+            Step::ClientSees(State::Open) => self.still_open()?,
+            Step::ClientSees(state) => sees(self.client.as_mut().expect(CLIENT), *state)?,
+            Step::BackendSees(state) => sees(self.backend()?, *state)?,
+            Step::Counted(label) => {
+                let before = self.rejected_before[label];
+                self.proxy
+                    .wait_for_metric(&rejected(label), |now| now > before)?;
+            }
+            Step::Logged(_) if self.is_cut => {}
+            Step::Logged(text) => {
+                self.proxy.wait_for_line(self.lines_before, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn backend(&mut self) -> Result<&mut Peer, String> {
+        self.backend
+            .as_mut()
+            .ok_or("there is no backend connection".to_owned())
+    }
+
+    /// Waits for bytes on the backend connection, or for a new one. Whether it is new.
+    fn next_backend(&mut self) -> Result<bool, String> {
+        loop {
+            if let Some(backend) = &mut self.backend {
+                match backend.at_hand() {
+                    Some([]) => {}
+                    Some(_) => return Ok(false),
+                    None => self.backend = None,
+                }
+            }
+            let listener = self.backends.scripted.as_fd();
+            let mut fds = vec![PollFd::from_borrowed_fd(listener, PollFlags::IN)];
+            if let Some(backend) = &self.backend {
+                fds.push(PollFd::from_borrowed_fd(
+                    backend.stream.as_fd(),
+                    PollFlags::IN,
+                ));
+            }
+            let patience = Timespec::try_from(PATIENCE).unwrap();
+            if poll(&mut fds, Some(&patience)).unwrap() == 0 {
+                return Err("nothing came to the backend".to_owned());
+            }
+            if fds[0].revents().contains(PollFlags::IN) {
+                let (stream, _) = self.backends.scripted.accept().unwrap();
+                self.earlier.extend(self.backend.replace(Peer::new(stream)));
+                return Ok(true);
+            }
+        }
+    }
+
+    /// One more exchange, which shows that both sides agree on where the last one ended.
+    fn still_open(&mut self) -> Result<(), String> {
+        let request = b"GET /still-open HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nopen".to_vec();
+        let seen = Message {
+            start: "GET /still-open HTTP/1.1".to_owned(),
+            ..Message::default()
+        };
+        let got = Message {
+            start: "200".to_owned(),
+            body: b"open".to_vec(),
+            ..Message::default()
+        };
+        self.step(&Step::ClientSends(request))?;
+        self.step(&Step::BackendGets(seen))?;
+        self.step(&Step::BackendSends(answer))?;
+        self.step(&Step::ClientGets(got))
+    }
+
+    fn nothing_left(&mut self) -> Result<(), String> {
+        for (who, peer) in [("client", &mut self.client), ("backend", &mut self.backend)] {
+            if let Some(left) = peer
+                .as_mut()
+                .and_then(Peer::at_hand)
+                .filter(|left| !left.is_empty())
+            {
+                return Err(format!("left at the {who}: {}", show(left)));
+            }
+        }
+        self.backends.scripted.set_nonblocking(true).unwrap();
+        let more = self.backends.scripted.accept();
+        self.backends.scripted.set_nonblocking(false).unwrap();
+        match more {
+            Ok(_) => Err("a connection to the backend that the case does not name".to_owned()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn rejected(label: &str) -> String {
+    format!("corelane_rejected_total{{reason=\"{label}\"}}")
+}
+
+fn act_on(peer: &mut Option<Peer>, act: Act) {
+    match act {
+        Act::End => {
+            let open = peer.as_ref().expect("there is a connection");
+            let _ = open.stream.shutdown(std::net::Shutdown::Write);
+        }
+        Act::Close => *peer = None,
+        Act::Reset => peer.take().expect("there is a connection").reset(),
+    }
+}
+
+fn sees(peer: &mut Peer, state: State) -> Result<(), String> {
+    let closed = peer.closed()?;
+    let right = match state {
+        State::Closed => closed == Closed::End,
+        State::Reset => closed == Closed::Reset,
+        State::Gone => true,
+        State::Open => false,
+    };
+    if right {
+        Ok(())
+    } else {
+        Err(format!("{closed:?}"))
+    }
+}
+
+fn gets(peer: &mut Peer, message: &Message, is_request: bool) -> Result<(), String> {
+    let head = peer.head()?;
+    check_head(&head, message)?;
+    let interim = head.status().is_some_and(|status| status < 200);
+    let bodiless = matches!(head.status(), Some(204 | 304));
+    if message.head_only || interim || bodiless {
+        return Ok(());
+    }
+    let body = peer.body(&head, is_request)?;
+    check_body(&head, &body, message)
+}
+
+fn check_head(head: &Head, message: &Message) -> Result<(), String> {
+    let right = if message
+        .start
+        .starts_with(|first: char| first.is_ascii_digit())
+    {
+        head.status()
+            .is_some_and(|status| status.to_string() == message.start)
+    } else {
+        head.start == message.start
+    };
+    if !right {
+        return Err(format!("{head:?}"));
+    }
+    for check in &message.checks {
+        let right = match check {
+            Check::Field(name, value) => head.all(name) == [value.as_str()],
+            Check::Present(name) => !head.all(name).is_empty(),
+            Check::Absent(name) => head.all(name).is_empty(),
+        };
+        if !right {
+            return Err(format!("{check:?} in {head:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_body(head: &Head, body: &Body, message: &Message) -> Result<(), String> {
+    let right = match &message.reason {
+        Some(label) => {
+            let text = String::from_utf8_lossy(&body.bytes).into_owned();
+            text.ends_with(&format!(": {label}\n"))
+                || text.ends_with(&format!("\"reason\":\"{label}\"}}"))
+        }
+        None => body.bytes == message.body,
+    };
+    let ended = match message.cut {
+        None => body.complete,
+        Some(by_reset) => !body.complete && body.reset == by_reset,
+    };
+    if right && ended && body.trailers == message.trailers {
+        Ok(())
+    } else {
+        let Body {
+            bytes,
+            trailers,
+            complete,
+            reset,
+        } = body;
+        let bytes = show(bytes);
+        Err(format!(
+            "{head:?}, body {bytes}, {trailers:?}, complete {complete}, reset {reset}"
+        ))
+    }
+}
