@@ -1,5 +1,7 @@
 //! Raw bytes in, raw bytes out: every case of tests/cases against the real binary.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod support;
 #[path = "support/case.rs"]
 mod case;
