@@ -1,13 +1,9 @@
 //! Raw bytes in, raw bytes out: every case of tests/cases against the real binary.
 
-<<<<<<< HEAD
 #![allow(
     clippy::unwrap_used,
     reason = "helpers of a test may fail as the test itself may"
 )]
-=======
-#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
->>>>>>> bench
 
 mod support;
 #[path = "support/case.rs"]
