@@ -16,7 +16,7 @@ const BOTTOM: f64 = 38.0;
 pub(super) enum Scale {
     /// From 0.
     Linear,
-    /// Powers of ten.
+    /// Powers of ten; 0 is no value, and leaves a gap.
     Log,
 }
 
@@ -145,10 +145,15 @@ impl Chart<'_> {
         }
         for (at, label) in &self.x_ticks {
             let (x, y) = (self.x_at(*at), HEIGHT - BOTTOM);
+            let anchor = if x > WIDTH - 2.0 * RIGHT {
+                "end"
+            } else {
+                "middle"
+            };
             let _ = write!(
                 out,
                 "<path class=\"axis\" d=\"M{x:.1} {y}v4\"/>\
-                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+                 <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
                 y + 17.0,
                 escape(label)
             );
@@ -165,12 +170,33 @@ impl Chart<'_> {
 
     fn line(&self, out: &mut String, series: &Series, range: (f64, f64)) {
         let mut path = String::new();
+        let mut is_drawing = false;
         for (x, value) in self.x.iter().zip(&series.values) {
-            let letter = if path.is_empty() { 'M' } else { 'L' };
+            if self.scale == Scale::Log && *value <= 0.0 {
+                is_drawing = false;
+                continue;
+            }
             let (x, y) = (self.x_at(*x), self.y_at(*value, range));
-            let _ = write!(path, "{letter}{x:.1} {y:.1}");
+            let _ = if std::mem::replace(&mut is_drawing, true) {
+                write!(path, "L{x:.1} {y:.1}")
+            } else {
+                // A stroke of no length is a dot: a value between two gaps is to be seen.
+                write!(path, "M{x:.1} {y:.1}h0")
+            };
         }
         let _ = write!(out, "<path class=\"line {}\" d=\"{path}\"/>", series.class);
+        if self
+            .series
+            .iter()
+            .flat_map(|series| &series.values)
+            .all(|value| *value == 0.0)
+        {
+            let (x, y) = ((LEFT + WIDTH - RIGHT) / 2.0, (HEIGHT - BOTTOM) / 2.0);
+            let _ = write!(
+                out,
+                "<text x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">none</text>"
+            );
+        }
     }
 
     /// Invisible columns that say their numbers when they are pointed at.

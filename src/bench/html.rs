@@ -76,14 +76,14 @@ fn tiles(out: &mut String, outcome: &Outcome, verdicts: &[Verdict]) {
     let total = &outcome.total;
     let missed = verdicts.iter().filter(|verdict| !verdict.is_met).count();
     let (word, class) = match (verdicts.len(), missed) {
-        (0, _) => ("no thresholds".to_owned(), ""),
+        (0, _) => ("none set".to_owned(), ""),
         (all, 0) => (format!("{all} of {all} met"), "good"),
         (all, missed) => (format!("{missed} of {all} missed"), "bad"),
     };
     let errors = if total.errors() > 0 { "bad" } else { "" };
     out.push_str("<div class=\"row tiles\">\n");
     for (name, value, class) in [
-        ("verdict", word, class),
+        ("thresholds", word, class),
         (
             "answered per second",
             count(outcome.per_second(total.answered()) as u64),

@@ -92,10 +92,16 @@ pub(super) fn describe(scenario: &Scenario) -> String {
     let duration_ns: Nanos = scenario.stages.iter().map(|stage| stage.duration_ns).sum();
     let duration = time(duration_ns);
     match scenario.load {
-        Load::Closed { pipeline, .. } if pipeline > 1 => {
-            format!("{levels} {noun}, each {pipeline} requests at a time, {duration}, closed loop")
+        Load::Closed { think_ns, pipeline } => {
+            let mut out = format!("{levels} {noun}");
+            if pipeline > 1 {
+                let _ = write!(out, ", each {pipeline} requests at a time");
+            }
+            if think_ns > 0 {
+                let _ = write!(out, ", {} between requests", time(think_ns));
+            }
+            format!("{out}, {duration}, closed loop")
         }
-        Load::Closed { .. } => format!("{levels} {noun}, {duration}, closed loop"),
         Load::Open { connections } => {
             format!("{levels} {noun} on {connections} connections, {duration}, open loop")
         }
@@ -121,96 +127,97 @@ pub(super) fn progress(point: &Point, errors: u64, duration_ns: Nanos) -> String
 }
 
 pub(super) fn table(scenario: &Scenario, outcome: &Outcome, verdicts: &[Verdict]) -> String {
-    let mut out = String::new();
-    let total = &outcome.total;
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(out, "  {name:<14} {value}");
-    };
-    line(
+    let mut out = Table::default();
+    out.line(
         "scenario",
         format!("{}: {}", scenario.name, describe(scenario)),
     );
-    line(
+    requests(&mut out, outcome);
+    latencies(&mut out, outcome);
+    traffic(&mut out, scenario, outcome);
+    for verdict in verdicts {
+        let word = if verdict.is_met { "met" } else { "MISSED" };
+        out.line("threshold", format!("{} {word}", bound(verdict)));
+    }
+    for bottleneck in &outcome.bottlenecks {
+        let _ = writeln!(out.text, "\n  WARNING: {bottleneck}");
+    }
+    out.text
+}
+
+#[derive(Default)]
+struct Table {
+    text: String,
+}
+
+impl Table {
+    fn line(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.text, "  {name:<14} {value}");
+    }
+}
+
+fn requests(out: &mut Table, outcome: &Outcome) {
+    let total = &outcome.total;
+    let (all, elapsed) = (count(total.requests()), time(outcome.elapsed_ns));
+    let answered = count(outcome.per_second(total.answered()) as u64);
+    out.line(
         "requests",
-        format!(
-            "{} in {}, {} answered per second",
-            count(total.requests()),
-            time(outcome.elapsed_ns),
-            count(outcome.per_second(total.answered()) as u64)
-        ),
+        format!("{all} in {elapsed}, {answered} answered per second"),
     );
-    line("good", of_all(total.good, total.requests()));
-    line("limited (429)", of_all(total.limited, total.requests()));
-    line("errors", of_all(total.errors(), total.requests()));
+    out.line("good", of_all(total.good, total.requests()));
+    out.line("limited (429)", of_all(total.limited, total.requests()));
+    out.line("errors", of_all(total.errors(), total.requests()));
     for trouble in Trouble::ALL {
         if total.count(trouble) > 0 {
-            line(
+            out.line(
                 "",
                 format!("{} {}", count(total.count(trouble)), trouble.name()),
             );
         }
     }
-    let statuses = total.statuses.iter();
-    let statuses: Vec<String> = statuses
-        .map(|(status, number)| format!("{status}: {}", count(*number)))
-        .collect();
-    line("statuses", statuses.join("  "));
-    let latency = QUANTILES
-        .iter()
-        .map(|(quantile, name)| format!("{name} {}", time(outcome.latency_ns(*quantile))));
-    let latency: Vec<String> = latency.collect();
-    line("latency", latency[..4].join("  "));
-    line(
-        "",
-        format!(
-            "{}  max {}",
-            latency[4..].join("  "),
-            time(total.latency.max())
-        ),
-    );
-    let rate = |bytes_all: u64| bytes(outcome.per_second(bytes_all) as f64);
-    line(
-        "bytes",
-        format!(
-            "{}/s received, {}/s sent",
-            rate(total.bytes_in),
-            rate(total.bytes_out)
-        ),
-    );
-    line(
+    let status = |(status, number): (&u16, &u64)| format!("{status}: {}", count(*number));
+    let statuses: Vec<String> = total.statuses.iter().map(status).collect();
+    out.line("statuses", statuses.join("  "));
+}
+
+fn latencies(out: &mut Table, outcome: &Outcome) {
+    let named = |(quantile, name): &(f64, &str)| {
+        let latency = outcome.latency_ns(*quantile);
+        format!("{name} {}", time(latency))
+    };
+    let all: Vec<String> = QUANTILES.iter().map(named).collect();
+    let (most, last) = all.split_at(4);
+    out.line("latency", most.join("  "));
+    let max = time(outcome.total.latency.max());
+    out.line("", format!("{}  max {max}", last.join("  ")));
+}
+
+fn traffic(out: &mut Table, scenario: &Scenario, outcome: &Outcome) {
+    let total = &outcome.total;
+    let rate = |all: u64| bytes(outcome.per_second(all));
+    let (received, sent) = (rate(total.bytes_in), rate(total.bytes_out));
+    out.line("bytes", format!("{received}/s received, {sent}/s sent"));
+    let (opened, again) = (count(total.connects), count(total.reconnects));
+    out.line(
         "connections",
-        format!(
-            "{} opened, {} again after the target closed them idle",
-            count(total.connects),
-            count(total.reconnects)
-        ),
+        format!("{opened} opened, {again} again after the target closed them idle"),
     );
     if scenario.idle_connections > 0 {
         let (idle, closed) = (scenario.idle_connections, outcome.idle_closed);
-        line(
+        out.line(
             "",
             format!("{idle} idle, of which the target closed {closed}"),
         );
     }
     for (number, thread) in outcome.threads.iter().enumerate() {
         let share = |ns: Nanos| percent(ns as f64 / thread.wall_ns.max(1) as f64);
-        line(
-            if number == 0 { "generator" } else { "" },
-            format!(
-                "thread {number}: CPU {}, waiting for one {}",
-                share(thread.usage.cpu_ns),
-                share(thread.usage.wait_ns)
-            ),
+        let (cpu, wait) = (share(thread.usage.cpu_ns), share(thread.usage.wait_ns));
+        let name = if number == 0 { "generator" } else { "" };
+        out.line(
+            name,
+            format!("thread {number}: CPU {cpu}, waiting for one {wait}"),
         );
     }
-    for verdict in verdicts {
-        let word = if verdict.is_met { "met" } else { "MISSED" };
-        line("threshold", format!("{} {word}", bound(verdict)));
-    }
-    for bottleneck in &outcome.bottlenecks {
-        let _ = writeln!(out, "\n  WARNING: {bottleneck}");
-    }
-    out
 }
 
 /// `p95 12.3 ms ≤ 35.0 ms`
