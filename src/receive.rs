@@ -310,6 +310,7 @@ impl<I: Io> Receive<'_, I> {
             self.timer,
             &shard.timers,
             &self.patience,
+            None,
         )
         .await;
         decoder.skip(moved);
