@@ -86,7 +86,7 @@ enum Digest {
 }
 
 impl<I: Io> Receive<'_, I> {
-    pub async fn run(self) -> Received {
+    pub async fn run(&self) -> Received {
         let mut inbound = self.shard.buf();
         let mut out = self.shard.buf();
         let received = match self.head(&mut inbound, &mut out).await {

@@ -191,6 +191,10 @@ impl Drop for NonBlocking<'_> {
 
 /// Moves exactly `bytes` from one socket to the other without copying them through this process.
 /// Gives the number of bytes that reached the receiver's socket, and how it ended.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two ends, and what bounds and accounts for the way between them"
+)]
 pub async fn splice<S: Stream>(
     from: &S,
     to: &S,

@@ -37,7 +37,7 @@ pub enum Uploaded {
 
 impl<I: Io> Upload<'_, I> {
     /// Sends the head and then the body as it arrives.
-    pub async fn run(self, input: &mut Buf, head: Buf, job: &Job) -> Uploaded {
+    pub async fn run(&self, input: &mut Buf, head: Buf, job: &Job) -> Uploaded {
         input.consume(job.head_len);
         let mut decoder = Decoder::new(job.framing);
         let mut out = head;

@@ -16,6 +16,9 @@ use crate::model::{Ask, Fate, Ledger, payload, response_body};
 use crate::net::{Break, SimStream};
 use crate::world::{MS, SECOND, World};
 
+/// How often a script looks at what its other half has done.
+const GLANCE_NS: Nanos = 10 * MS;
+
 /// What a client does when it has all its responses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -100,7 +103,7 @@ struct Chat {
 impl Chat {
     async fn until(&self, world: &World, condition: impl Fn() -> bool) {
         while !condition() {
-            world.sleep(2 * MS).await;
+            world.sleep(GLANCE_NS).await;
         }
     }
 }
@@ -248,7 +251,7 @@ impl Client {
                     return self.end(&mut wire, script).await;
                 }
                 // Idle: the proxy may close, but must not say anything.
-                match race(wire.more(), self.world.sleep(2 * MS)).await {
+                match race(wire.more(), self.world.sleep(GLANCE_NS)).await {
                     // It came for a request that has been sent meanwhile, and will be told again.
                     Race::First(Err(_)) if !chat.outstanding.borrow().is_empty() => {}
                     Race::First(Err(gone)) => {

@@ -220,7 +220,7 @@ impl Stage {
     pub fn finish(self) -> u64 {
         self.run_clients();
         // Longer than every deadline: what is still there then stays for ever.
-        self.run_for(20 * SECOND);
+        self.run_for(10 * SECOND);
         assert_eq!(
             self.gauge(Gauge::ClientConnections),
             0,
