@@ -250,7 +250,7 @@ async fn held<I: Io>(
         patience: request.to_client(),
         sent: &whole,
         answering: &answering,
-        watch: true,
+        due: Cell::new(NEVER),
     };
     let received = receive.run().await;
     let stale = link.reused && request.job.method.is_idempotent();
@@ -301,7 +301,7 @@ async fn streamed<I: Io>(
         patience: request.to_client(),
         sent: &sent,
         answering: &answering,
-        watch: false,
+        due: Cell::new(NEVER),
     };
     let mut up = pin!(upload.run(&mut conn.input, std::mem::take(head), request.job));
     let mut down = pin!(receive.run());
@@ -312,16 +312,9 @@ async fn streamed<I: Io>(
             match uploaded {
                 Uploaded::Complete => {
                     sent.set(true);
-                    if !answering.get() {
-                        let deadline = shard.timers.after(request.timeouts.first_byte_ns);
-                        timer.set(deadline.min(request.until));
-                    }
+                    receive.expect(request.timeouts.first_byte_ns);
                 }
-                Uploaded::BackendCut => {
-                    if !answering.get() {
-                        timer.set(shard.timers.after(EARLY_NS).min(request.until));
-                    }
-                }
+                Uploaded::BackendCut => receive.expect(EARLY_NS),
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
                     let begun = answering.get();

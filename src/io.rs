@@ -378,6 +378,14 @@ pub fn would_block(result: &io::Result<usize>) -> bool {
         .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// Ends when the peer has closed; bytes that it sends meanwhile end the watch, not the wait.
+pub async fn closed<S: Stream>(stream: &S) {
+    if stream.readable().await.is_ok() && stream.peek() == Peek::Bytes {
+        // Bytes of the next request are in the way of the end behind them.
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Waits for two things at once, in one task: the first that is ready wins, `first` when both are.
 pub async fn race<A, B>(
     first: impl Future<Output = A>,

@@ -162,6 +162,9 @@ fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {
             shard.metrics.reject(Reason::ConnectionsMax);
             // One try without waiting: a refusal must cost less than a connection.
             let _ = rustix::net::send(&socket, FULL, rustix::net::SendFlags::DONTWAIT);
+            // Closing with the request unread would reset the connection and could destroy the answer.
+            let mut request = [0_u8; 2048];
+            let _ = rustix::net::recv(&socket, &mut request[..], rustix::net::RecvFlags::DONTWAIT);
         }
     }
 }
