@@ -20,7 +20,7 @@ use crate::io::{Io, Peek, Stream};
 use crate::metrics::{Counter, Gauge, Reason};
 use crate::receive::{Receive, Received};
 use crate::record::{End, Record};
-use crate::relay::{self, Cut, Patience};
+use crate::relay::{self, Cut, Pace, Patience};
 use crate::shard::Shard;
 use crate::timer::NEVER;
 use crate::tunnel;
@@ -275,6 +275,7 @@ async fn streamed<I: Io>(
         .route
         .get()
         .expect("routed before it is forwarded");
+    let route = &shard.plan.routes[route.0 as usize];
     let upload = Upload {
         shard,
         client: conn.client,
@@ -282,9 +283,12 @@ async fn streamed<I: Io>(
         timer: conn.timer,
         patience: request.to_backend(),
         record: request.record,
-        body_bytes_max: shard.plan.routes[route.0 as usize]
-            .body_bytes_max
-            .unwrap_or(u64::MAX),
+        body_bytes_max: route.body_bytes_max.unwrap_or(u64::MAX),
+        pace: Pace::new(
+            route.body_rate_min,
+            request.timeouts.client_body_ns,
+            shard.timers.now(),
+        ),
     };
     let receive = Receive {
         shard,
@@ -402,10 +406,9 @@ async fn judge<I: Io>(
             }
             Outcome::Over(match ended.client() {
                 // Closing with pipelined requests unread would reset the connection and could destroy this
-                // response on its way (RFC 9112 section 9.6).
-                Next::Close if !conn.input.is_empty() || conn.client.peek() == Peek::Bytes => {
-                    Next::Linger
-                }
+                // response on its way (RFC 9112 section 9.6). A client that asked to close sends no more.
+                Next::Close if !conn.input.is_empty() => Next::Linger,
+                Next::Close if !job.closes && conn.client.peek() == Peek::Bytes => Next::Linger,
                 next => next,
             })
         }
@@ -419,9 +422,8 @@ async fn judge<I: Io>(
             let (up, down) = Box::pin(tunnel).await;
             shard.metrics.gauge_sub(Gauge::Tunnels, 1);
             record.request_bytes.set(up);
-            record
-                .response_bytes
-                .set(record.response_bytes.get() + down);
+            record.sent(down);
+            record.body(down);
             record.end.set(End::Tunnel);
             Outcome::Over(Next::Close)
         }

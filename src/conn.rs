@@ -40,7 +40,7 @@ const LINGER_READ_BYTES: usize = 4096;
 /// Longest stall of a client that does not take its refusal.
 const REFUSAL_WRITE_NS: Nanos = 5_000_000_000;
 
-/// The methods named with a 405.
+/// What is allowed where a method is refused whatever the route.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// What the connection's task does next.
@@ -60,37 +60,48 @@ enum Arrival {
 }
 
 /// Serves one client connection to its end.
-pub async fn serve<I: Io>(shard: Rc<Shard<I>>, client: I::Stream, peer: Peer, open: Open<I>) {
-    let timer = shard.timers.timer();
-    let limit = request_limit(shard.plan.connection_requests_max, &shard.timers);
-    let mut requests = 0;
-    let mut readable = false;
-    loop {
-        // Boxed, so that a connection without a request costs only this small future.
-        let busy = Busy {
-            shard: &shard,
-            client: &client,
-            peer: &peer,
-            timer: &timer,
-            input: Buf::default(),
-            requests,
-            requests_max: limit,
-            readable,
-        };
-        let (after, served) = Box::pin(busy.run()).await;
-        requests = served;
-        match after {
-            After::Idle => {}
-            After::Closed => break,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function would hold its arguments twice, in every idle connection"
+)]
+pub fn serve<I: Io>(
+    shard: Rc<Shard<I>>,
+    client: I::Stream,
+    peer: Peer,
+    open: Open<I>,
+) -> impl Future<Output = ()> {
+    async move {
+        let timer = shard.timers.timer();
+        let limit = request_limit(shard.plan.connection_requests_max, &shard.timers);
+        let mut requests = 0;
+        let mut readable = false;
+        loop {
+            // Boxed, so that a connection without a request costs only this small future.
+            let busy = Busy {
+                shard: &shard,
+                client: &client,
+                peer: &peer,
+                timer: &timer,
+                input: Buf::default(),
+                requests,
+                requests_max: limit,
+                readable,
+            };
+            let (after, served) = Box::pin(busy.run()).await;
+            requests = served;
+            match after {
+                After::Idle => {}
+                After::Closed => break,
+            }
+            let deadline = shard.timers.after(shard.plan.keepalive_ns);
+            let wait = unless_draining(&shard, client.readable());
+            match timer.at(deadline, wait).await {
+                Ok(Some(Ok(()))) => readable = true,
+                Ok(Some(Err(_)) | None) | Err(Elapsed) => break,
+            }
         }
-        let deadline = shard.timers.after(shard.plan.keepalive_ns);
-        let wait = unless_draining(&shard, client.readable());
-        match timer.at(deadline, wait).await {
-            Ok(Some(Ok(()))) => readable = true,
-            Ok(Some(Err(_)) | None) | Err(Elapsed) => break,
-        }
+        drop(open);
     }
-    drop(open);
 }
 
 /// The most requests of one connection, ± 10 %, so that connections opened together do not close together.
@@ -302,6 +313,10 @@ impl<I: Io> Busy<'_, I> {
         self.shard.metrics.reject(reason);
         let keep = job.is_some_and(|job| job.keep_alive && job.held.is_some());
         let mut out = self.shard.buf();
+        let allow = [(
+            "Allow",
+            job.and_then(|job| job.allow.as_deref()).unwrap_or(ALLOWED),
+        )];
         answer::refusal(
             out.append(),
             status,
@@ -311,13 +326,10 @@ impl<I: Io> Busy<'_, I> {
             keep,
             job.map_or(Version::Http11, |job| job.version),
             &self.shard.date(),
-            if status == 405 {
-                &[("Allow", ALLOWED)]
-            } else {
-                &[]
-            },
+            if status == 405 { &allow } else { &[] },
         );
         let bytes = out.len();
+        let head_len = memchr::memmem::find(out.pending(), b"\r\n\r\n").map_or(bytes, |at| at + 4);
         let patience = Patience {
             read_ns: 0,
             write_ns: REFUSAL_WRITE_NS,
@@ -330,7 +342,8 @@ impl<I: Io> Busy<'_, I> {
             record.end.set(End::ClientGone);
             return Next::Close;
         }
-        record.response_bytes.set(bytes as u64);
+        record.sent(bytes as u64);
+        record.body((bytes - head_len) as u64);
         match job {
             Some(job) if keep => {
                 self.input.consume(job.whole_len());

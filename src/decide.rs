@@ -32,10 +32,14 @@ pub struct Job {
     pub held_payload: u64,
     /// The client's connection may live on.
     pub keep_alive: bool,
+    /// The client itself wants its connection closed after this request.
+    pub closes: bool,
     /// An Upgrade was asked for and passed on.
     pub upgrade: bool,
     /// Refusals are typed as JSON.
     pub json: bool,
+    /// For a 405: what would have been allowed.
+    pub allow: Option<Box<str>>,
     /// The client as told by trusted proxies.
     pub client_ip: IpAddr,
     /// What the access log wants of the head.
@@ -88,7 +92,17 @@ pub fn decide<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], last: bool) ->
     }
     let way = match way(shard, &request, &job) {
         Ok(way) => way,
-        Err(reason) => return Decided::Refuse(reason, Some(job)),
+        Err(reason) => {
+            if reason == Reason::MethodNotAllowed {
+                let mut allow = String::new();
+                shard
+                    .plan
+                    .router
+                    .allow(request.host, request.path, &mut allow);
+                job.allow = Some(allow.into());
+            }
+            return Decided::Refuse(reason, Some(job));
+        }
     };
     let mut head = shard.buf();
     render(shard, peer, &request, &job, way, input, &mut head);
@@ -128,8 +142,10 @@ fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bo
         held: None,
         held_payload: 0,
         keep_alive: request.keep_alive && !last,
+        closes: !request.keep_alive,
         upgrade: request.upgrade.is_some(),
         json: answer::wants_json(request),
+        allow: None,
         client_ip,
         note: shard.note().map(|mut note| {
             note.take_down(request);

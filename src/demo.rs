@@ -36,13 +36,14 @@ fn start_backend(index: u8) -> io::Result<(String, SocketAddr)> {
     Ok((name, address))
 }
 
+/// One shard: several take turns each for itself, which is fair in the sum but no strict order to look at.
 fn config(listen: SocketAddr, backends: &[(String, SocketAddr)]) -> String {
     let urls: Vec<String> = backends
         .iter()
         .map(|(_, address)| format!("\"http://{address}\""))
         .collect();
     format!(
-        "backends = [{}]\n\n[server]\nlisten = \"{listen}\"\n",
+        "backends = [{}]\n\n[server]\nlisten = \"{listen}\"\nshards = 1\n",
         urls.join(", ")
     )
 }

@@ -167,4 +167,4 @@ fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {
 }
 
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-Content-Length: 41\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable: connections_max\n\n";
+Content-Length: 41\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable: connections_max\n";

@@ -86,7 +86,7 @@ enum Digest {
 }
 
 impl<I: Io> Receive<'_, I> {
-    pub async fn run(self) -> Received {
+    pub async fn run(&self) -> Received {
         let mut inbound = self.shard.buf();
         let mut out = self.shard.buf();
         let received = match self.head(&mut inbound, &mut out).await {
@@ -277,6 +277,7 @@ impl<I: Io> Receive<'_, I> {
         let step = checked
             .step(inbound.pending(), Sink::Check)
             .map_err(refused)?;
+        self.record.body(step.payload as u64);
         let same = head.framing == head.reply_framing;
         if same && (step.verbatim || head.framing != Framing::Chunked) {
             *decoder = checked;
@@ -309,10 +310,12 @@ impl<I: Io> Receive<'_, I> {
             self.timer,
             &shard.timers,
             &self.patience,
+            None,
         )
         .await;
         decoder.skip(moved);
         self.record.sent(moved);
+        self.record.body(moved);
         match ended {
             Ok(()) => Ok(true),
             Err(Cut::Unable) => Ok(false),

@@ -56,7 +56,10 @@ pub struct Record {
     pub request_bytes: Cell<u64>,
     /// A body that was streamed has been sent to its end.
     pub upload_complete: Cell<bool>,
+    /// Everything sent to the client for this request: heads, coding and body.
     pub response_bytes: Cell<u64>,
+    /// Payload of the response that was sent or was about to be.
+    pub response_body_bytes: Cell<u64>,
     pub route: Cell<Option<RouteId>>,
     pub backend: Cell<Option<BackendId>>,
     pub reused: Cell<bool>,
@@ -76,6 +79,7 @@ impl Record {
             request_bytes: Cell::new(0),
             upload_complete: Cell::new(false),
             response_bytes: Cell::new(0),
+            response_body_bytes: Cell::new(0),
             route: Cell::new(None),
             backend: Cell::new(None),
             reused: Cell::new(false),
@@ -104,6 +108,11 @@ impl Record {
 
     pub fn sent(&self, bytes: u64) {
         self.response_bytes.set(self.response_bytes.get() + bytes);
+    }
+
+    pub fn body(&self, payload: u64) {
+        self.response_body_bytes
+            .set(self.response_body_bytes.get() + payload);
     }
 
     /// Counts the request and writes its access line.
@@ -151,7 +160,7 @@ impl Record {
             version: job.map_or(Version::Http11, |job| job.version),
             status: self.status.get(),
             request_body_bytes: self.request_bytes.get(),
-            response_body_bytes: self.response_bytes.get(),
+            response_body_bytes: self.response_body_bytes.get(),
             host: &note.host,
             user_agent: &note.user_agent,
             referer: &note.referer,

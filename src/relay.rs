@@ -3,8 +3,8 @@
 //! Decides: copy or splice. May not know: requests, routes, metrics. Invariant: at most one buffer or one pipe
 //! of bytes is under way; a pipe goes back to the pool only when it is empty.
 
+use std::cell::{Cell, RefCell};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::rc::Rc;
 
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
@@ -57,6 +57,39 @@ impl Patience {
 
     pub fn write(&self, timers: &Timers) -> Nanos {
         timers.after(self.write_ns).min(self.until)
+    }
+}
+
+/// The slowest pace of a sender (against bodies that trickle for ever). Each window of time is judged by itself.
+#[derive(Debug)]
+pub struct Pace {
+    rate_min: u64,
+    window_ns: Nanos,
+    since: Cell<Nanos>,
+    bytes: Cell<u64>,
+}
+
+impl Pace {
+    /// At least `rate_min` bytes per second over each `window_ns`; 0 is any pace.
+    pub fn new(rate_min: u64, window_ns: Nanos, now: Nanos) -> Self {
+        Pace {
+            rate_min,
+            window_ns,
+            since: Cell::new(now),
+            bytes: Cell::new(0),
+        }
+    }
+
+    /// Counts bytes that arrived; `false` when a window ends with too few.
+    pub fn keeps(&self, bytes: u64, now: Nanos) -> bool {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+        let elapsed = now.saturating_sub(self.since.get());
+        if self.rate_min == 0 || elapsed < self.window_ns {
+            return true;
+        }
+        let needed = u128::from(self.rate_min) * u128::from(elapsed) / 1_000_000_000;
+        self.since.set(now);
+        u128::from(self.bytes.replace(0)) >= needed
     }
 }
 
@@ -158,14 +191,19 @@ impl Drop for NonBlocking<'_> {
 
 /// Moves exactly `bytes` from one socket to the other without copying them through this process.
 /// Gives the number of bytes that reached the receiver's socket, and how it ended.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "two ends, and what bounds and accounts for the way between them"
+)]
 pub async fn splice<S: Stream>(
     from: &S,
     to: &S,
     bytes: u64,
-    pipes: &std::cell::RefCell<Pipes>,
+    pipes: &RefCell<Pipes>,
     timer: &Timer,
-    timers: &Rc<Timers>,
+    timers: &Timers,
     patience: &Patience,
+    pace: Option<&Pace>,
 ) -> (u64, Result<(), Cut>) {
     let (Some(from_fd), Some(to_fd)) = (from.splice_fd(), to.splice_fd()) else {
         return (0, Err(Cut::Unable));
@@ -192,6 +230,9 @@ pub async fn splice<S: Stream>(
                     left -= n as u64;
                     inside += n;
                     progress = n > 0;
+                    if pace.is_some_and(|pace| !pace.keeps(n as u64, timers.now())) {
+                        break Err(Cut::FromStalled);
+                    }
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => break Err(Cut::From),
@@ -264,5 +305,26 @@ async fn wait<S: Stream>(
         Err(_) => Err(Cut::FromStalled),
         Ok(Err(_)) => Err(Cut::From),
         Ok(Ok(())) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Nanos = 1_000_000_000;
+
+    #[test]
+    fn a_pace_is_judged_window_by_window() {
+        let pace = Pace::new(10, 5 * SECOND, 0);
+        assert!(pace.keeps(1, 4 * SECOND), "within the window anything goes");
+        assert!(pace.keeps(49, 5 * SECOND), "50 bytes in 5 s");
+        assert!(!pace.keeps(49, 10 * SECOND), "49 bytes in 5 s");
+        assert!(pace.keeps(u64::MAX, 20 * SECOND));
+    }
+
+    #[test]
+    fn no_pace_is_any_pace() {
+        assert!(Pace::new(0, SECOND, 0).keeps(0, u64::MAX));
     }
 }

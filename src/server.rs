@@ -355,6 +355,12 @@ impl Server {
             ],
         );
         let code = self.drain(timeout, noticed);
+        for listen in &self.shared.plan.server.listen {
+            if let Listen::Unix(path) = listen {
+                // Gone already if somebody else cleaned up.
+                let _ = std::fs::remove_file(path);
+            }
+        }
         if let Some(log) = self.log.take() {
             log.finish(LOG_PATIENCE);
         }

@@ -10,7 +10,7 @@ use crate::h1::body::{Decoder, Sink};
 use crate::io::{Io, Stream, would_block};
 use crate::metrics::{Counter, Reason};
 use crate::record::Record;
-use crate::relay::{self, Cut, Patience, SPLICE_MIN};
+use crate::relay::{self, Cut, Pace, Patience, SPLICE_MIN};
 use crate::shard::{LARGE_BYTES, Shard};
 use crate::timer::Timer;
 
@@ -22,6 +22,7 @@ pub struct Upload<'u, I: Io> {
     pub patience: Patience,
     pub record: &'u Record,
     pub body_bytes_max: u64,
+    pub pace: Pace,
 }
 
 /// How the request half ended.
@@ -36,7 +37,7 @@ pub enum Uploaded {
 
 impl<I: Io> Upload<'_, I> {
     /// Sends the head and then the body as it arrives.
-    pub async fn run(self, input: &mut Buf, head: Buf, job: &Job) -> Uploaded {
+    pub async fn run(&self, input: &mut Buf, head: Buf, job: &Job) -> Uploaded {
         input.consume(job.head_len);
         let mut decoder = Decoder::new(job.framing);
         let mut out = head;
@@ -144,6 +145,7 @@ impl<I: Io> Upload<'_, I> {
             self.timer,
             &shard.timers,
             &self.patience,
+            Some(&self.pace),
         )
         .await;
         shard.metrics.add(Counter::ClientReceivedBytes, moved);

@@ -1,5 +1,10 @@
 //! Raw bytes in, raw bytes out: every case of tests/cases against the real binary.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of a test may fail as the test itself may"
+)]
+
 mod support;
 #[path = "support/case.rs"]
 mod case;
@@ -67,7 +72,11 @@ fn cases() {
 }
 
 /// Refusals that no bytes on a wire bring about within a test, and why.
-const NOT_ON_THE_WIRE: [(&str, &str); 4] = [
+const NOT_ON_THE_WIRE: [(&str, &str); 5] = [
+    (
+        "bad_status",
+        "a rule for responses, which count as bad_response",
+    ),
     (
         "no_backend",
         "a cluster without a backend that takes traffic is not yet possible while it runs",
@@ -130,6 +139,52 @@ fn every_rule_for_responses_has_a_case() {
         let wanted = format!("\"error.type\":\"{}\"", reject.label());
         assert!(seen.contains(&*wanted), "no case logs {wanted}");
     }
+}
+
+/// Each row of the conformance table names tests that exist, or says why there is none.
+#[test]
+fn conformance_table_names_tests_that_exist() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("docs/CONFORMANCE.md")).unwrap();
+    let cases = case::all();
+    let mut known: BTreeSet<String> = cases.into_iter().map(|case| case.name).collect();
+    for file in [
+        "tests/wire.rs",
+        "tests/e2e.rs",
+        "src/h1/answer.rs",
+        "src/h1/tests/request.rs",
+    ] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let functions = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("fn "));
+        known.extend(functions.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+    }
+    let mut rows = 0;
+    for line in table
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| ---"))
+    {
+        let shown = line
+            .trim_end_matches([' ', '|'])
+            .rsplit(" | ")
+            .next()
+            .unwrap();
+        if shown == "Shown by" {
+            continue;
+        }
+        rows += 1;
+        let names: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        for name in &names {
+            assert!(known.contains(*name), "{name} does not exist: {line}");
+        }
+        let excused = shown.starts_with("none: ") && shown.len() > "none: ".len() + 10;
+        assert!(
+            !names.is_empty() || excused,
+            "neither test nor reason: {line}"
+        );
+    }
+    assert!(rows > 120, "{rows} rows");
 }
 
 #[test]
@@ -357,7 +412,12 @@ impl<'r> Run<'r> {
                 gets(self.backend()?, message, true)?;
             }
             Step::ClientRaw(bytes) => self.client.as_mut().expect(CLIENT).raw(bytes)?,
-            Step::BackendRaw(bytes) => self.backend()?.raw(bytes)?,
+            Step::BackendRaw(bytes) => {
+                if self.backend.is_none() {
+                    self.next_backend()?;
+                }
+                self.backend()?.raw(bytes)?;
+            }
             Step::ClientSees(State::Open) => self.still_open()?,
             Step::ClientSees(state) => sees(self.client.as_mut().expect(CLIENT), *state)?,
             Step::BackendSees(state) => sees(self.backend()?, *state)?,

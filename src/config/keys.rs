@@ -160,6 +160,8 @@ keys! {
         "\"8KiB\"", "longest request line, else 414";
     Body "limits.body" ROUTES Kind::Size { min: 0, max: 1 << 60, unlimited: true },
         "\"unlimited\"", "largest request body, else 413";
+    BodyRate "limits.body_rate" ROUTES Kind::Size { min: 0, max: 1 << 40, unlimited: false },
+        "\"0B\"", "slowest request body per second, averaged over timeouts.client_body, else 408; 0B is off";
     Connections "limits.connections" TOP Kind::Whole { min: 0, max: 10_000_000, word: None },
         "0", "most client connections; 0 is as many as file descriptors allow";
     ConnectionRequests "limits.connection_requests" TOP Kind::Whole { min: 1, max: 1_000_000_000, word: None },

@@ -152,6 +152,8 @@ pub struct Route {
     pub cluster: ClusterId,
     /// Largest request body in bytes; `None` is unlimited.
     pub body_bytes_max: Option<u64>,
+    /// Slowest request body in bytes per second, averaged over `client_body_ns`; 0 is off.
+    pub body_rate_min: u64,
     pub host: HostPolicy,
     pub timeouts: Timeouts,
 }

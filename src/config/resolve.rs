@@ -251,6 +251,7 @@ impl<'a> Chain<'a> {
             } else {
                 None
             },
+            body_rate_min: self.number(Key::BodyRate),
             host: match self.value(Key::Host) {
                 Value::Host(policy) => policy.clone(),
                 other => unreachable!("forwarding.host is a policy, found {other:?}"),

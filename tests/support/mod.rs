@@ -125,6 +125,12 @@ impl Proxy {
         })
     }
 
+    /// A line of stderr up to the banner.
+    pub(crate) fn said(&mut self, text: &str) -> String {
+        let found = self.said.iter().find(|line| line.contains(text));
+        found.cloned().unwrap_or_default()
+    }
+
     /// Waits for an access line that holds `text`, after the first `after` ones.
     pub(crate) fn wait_for_line(&mut self, after: usize, text: &str) -> Result<String, String> {
         let found = wait_for(&self.stdout, &mut self.logged, after, text);

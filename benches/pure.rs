@@ -1,0 +1,260 @@
+//! What the deciding modules cost, without a kernel: one group for each step of a request.
+//!
+//! `cargo bench` measures all of it in about a minute; `cargo bench -- head` one group. scripts/bench measures the
+//! whole proxy.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use corelane::config::plan::Format;
+use corelane::h1::body::{Decoder, Sink};
+use corelane::h1::forward::{self, Forward, Reply, reply_framing};
+use corelane::h1::head::{Slots, parse_request, parse_response};
+use corelane::h1::{Framing, Limits, Method, Version};
+use corelane::log::{AccessLine, Clock, write_line};
+use corelane::policy::balance::Balance;
+use corelane::policy::route::{HostPattern, PathPattern, Router, Rule};
+use corelane::policy::{BackendId, RouteId};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+
+const SMALL: &str = "GET / HTTP/1.1\r\nHost: www.example.org\r\n\r\n";
+
+const BROWSER: &str = "GET /articles/2026/11/a-page?utm_source=newsletter HTTP/1.1\r\n\
+    Host: www.example.org\r\n\
+    Connection: keep-alive\r\n\
+    Cache-Control: max-age=0\r\n\
+    Sec-Ch-Ua: \"Chromium\";v=\"143\", \"Not A(Brand\";v=\"24\", \"Google Chrome\";v=\"143\"\r\n\
+    Sec-Ch-Ua-Mobile: ?0\r\n\
+    Sec-Ch-Ua-Platform: \"Linux\"\r\n\
+    Upgrade-Insecure-Requests: 1\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36\r\n\
+    Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8\r\n\
+    Sec-Fetch-Site: same-origin\r\n\
+    Sec-Fetch-Mode: navigate\r\n\
+    Sec-Fetch-User: ?1\r\n\
+    Sec-Fetch-Dest: document\r\n\
+    Referer: https://www.example.org/articles/2026/11/another-page-with-a-long-name\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Accept-Language: en-GB,en;q=0.9,de-DE;q=0.8,de;q=0.7,fr;q=0.6\r\n\
+    Cookie: session=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef; theme=dark; consent=all\r\n\r\n";
+
+const RESPONSE: &str = "HTTP/1.1 200 OK\r\n\
+    Server: backend\r\n\
+    Date: Fri, 20 Nov 2026 18:28:03 GMT\r\n\
+    Content-Type: text/html; charset=utf-8\r\n\
+    Cache-Control: private, max-age=0\r\n\
+    ETag: \"0123456789abcdef\"\r\n\
+    Vary: Accept-Encoding\r\n\
+    Connection: keep-alive\r\n\
+    Content-Length: 4096\r\n\r\n";
+
+const REQUESTS: [(&str, &str); 2] = [("small", SMALL), ("browser", BROWSER)];
+
+fn head(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("head");
+    for (name, text) in REQUESTS {
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_function(BenchmarkId::new("request", name), |bencher| {
+            bencher.iter(|| {
+                let mut slots = Slots::new();
+                let parsed =
+                    parse_request(black_box(text.as_bytes()), &Limits::DEFAULT, &mut slots);
+                parsed.map(|request| request.map(|request| request.head_len))
+            });
+        });
+    }
+    group.throughput(Throughput::Bytes(RESPONSE.len() as u64));
+    group.bench_function("response", |bencher| {
+        bencher.iter(|| {
+            let mut slots = Slots::new();
+            let bytes = black_box(RESPONSE.as_bytes());
+            let parsed = parse_response(bytes, &Limits::DEFAULT, Method::Get, &mut slots);
+            parsed.map(|response| response.map(|response| response.head_len))
+        });
+    });
+    group.finish();
+}
+
+fn forwarding(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("forward");
+    let mut out = Vec::with_capacity(16 * 1024);
+    let with = Forward {
+        client_ip: "192.0.2.1",
+        trusted: false,
+        proto: "http",
+        port: "8080",
+        host: None,
+        via: "corelane",
+        keep_expect: false,
+    };
+    for (name, text) in REQUESTS {
+        let mut slots = Slots::new();
+        let request = parse_request(text.as_bytes(), &Limits::DEFAULT, &mut slots);
+        let request = request.ok().flatten().expect("the request is good");
+        group.bench_function(BenchmarkId::new("request", name), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                forward::request(&mut out, black_box(&request), &with);
+                out.len()
+            });
+        });
+    }
+    let mut slots = Slots::new();
+    let response = parse_response(
+        RESPONSE.as_bytes(),
+        &Limits::DEFAULT,
+        Method::Get,
+        &mut slots,
+    );
+    let response = response.ok().flatten().expect("the response is good");
+    let with = Reply {
+        client_version: Version::Http11,
+        keep_alive: true,
+        framing: reply_framing(response.framing, Version::Http11, true),
+        head_request: false,
+        via: "corelane",
+        date: "Fri, 20 Nov 2026 18:28:03 GMT",
+    };
+    group.bench_function("response", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            forward::response(&mut out, black_box(&response), &with);
+            out.len()
+        });
+    });
+    group.finish();
+}
+
+/// 64 KiB of payload, checked, and written anew for a receiver of chunks.
+fn body(criterion: &mut Criterion) {
+    const PAYLOAD_BYTES: usize = 64 * 1024;
+    let mut group = criterion.benchmark_group("body");
+    group.throughput(Throughput::Bytes(PAYLOAD_BYTES as u64));
+    for count in [1, 16, 1024] {
+        let data = vec![b'x'; PAYLOAD_BYTES / count];
+        let mut wire = Vec::new();
+        for _ in 0..count {
+            wire.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+            wire.extend_from_slice(&data);
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(b"0\r\n\r\n");
+        group.bench_function(BenchmarkId::new("check", count), |bencher| {
+            bencher.iter(|| Decoder::new(Framing::Chunked).step(black_box(&wire), Sink::Check));
+        });
+        let mut out = Vec::with_capacity(2 * PAYLOAD_BYTES);
+        group.bench_function(BenchmarkId::new("encode", count), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                let sink = Sink::Chunked(&mut out);
+                Decoder::new(Framing::Chunked).step(black_box(&wire), sink)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Ten prefixes a host, the last of them asked for; with one route the catch-all.
+fn route(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("route");
+    for count in [1_u32, 100, 10_000] {
+        let rules = (0..count).map(|number| Rule {
+            hosts: match count {
+                1 => Vec::new(),
+                _ => vec![HostPattern::Exact(
+                    format!("host-{}.example.org", number / 10).into(),
+                )],
+            },
+            path: PathPattern::Prefix(match count {
+                1 => "/".into(),
+                _ => format!("/service-{}", number % 10).into(),
+            }),
+            methods: Vec::new(),
+            route: RouteId(number),
+        });
+        let router = Router::build(rules.collect());
+        let host = format!("host-{}.example.org:8080", count.saturating_sub(1) / 10);
+        let path = "/service-9/items/12345";
+        assert_eq!(
+            router.lookup(&host, path, Method::Get, "GET"),
+            Ok(RouteId(count - 1))
+        );
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| router.lookup(black_box(&host), black_box(path), Method::Get, "GET"));
+        });
+    }
+    group.finish();
+}
+
+fn balance(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("balance");
+    for count in [1_u32, 1_000] {
+        for (name, weight) in [("equal", 1), ("weighted", 3)] {
+            let backends: Vec<(BackendId, u32)> = (0..count)
+                .map(|number| (BackendId(number), 1 + number % weight))
+                .collect();
+            let balance = Balance::round_robin(&backends).expect("there are backends");
+            let mut cursor = balance.start(0, 1);
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter(|| balance.pick(&mut cursor, |_| true));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn access_line(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("access_line");
+    let line = AccessLine {
+        unix_ms: 1_795_200_483_123,
+        client: "192.0.2.1",
+        method: "GET",
+        path: "/articles/2026/11/a-page",
+        query: "utm_source=newsletter",
+        version: Version::Http11,
+        status: 200,
+        request_body_bytes: 0,
+        response_body_bytes: 4096,
+        host: "www.example.org",
+        user_agent:
+            b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/143.0.0.0 Safari/537.36",
+        referer: b"https://www.example.org/articles",
+        duration_ns: 1_234_567,
+        connect_ns: None,
+        first_byte_ns: Some(1_034_567),
+        backend: "127.0.0.1:3001",
+        backend_reused: true,
+        retries: 0,
+        route: "default",
+        shard: 0,
+        reason: "",
+        error_type: "",
+        end: "complete",
+    };
+    let (mut out, mut clock) = (Vec::with_capacity(4096), Clock::new());
+    for (name, format) in [("json", Format::Json), ("combined", Format::Combined)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                write_line(&mut out, black_box(&line), format, &mut clock);
+                out.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Short, since the figures are compared by eye: half a percent more or less is for scripts/bench.
+fn quick() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(50)
+}
+
+criterion_group! {
+    name = pure;
+    config = quick();
+    targets = head, forwarding, body, route, balance, access_line
+}
+criterion_main!(pure);
