@@ -249,6 +249,7 @@ async fn held<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &whole,
+        early_until: &Cell::new(NEVER),
         answering: &answering,
         watch: true,
     };
@@ -270,6 +271,7 @@ async fn streamed<I: Io>(
     let shard = conn.shard;
     let timer = shard.timers.timer();
     let (sent, answering) = (Cell::new(false), Cell::new(false));
+    let early_until = Cell::new(NEVER);
     let route = request
         .record
         .route
@@ -300,6 +302,7 @@ async fn streamed<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &sent,
+        early_until: &early_until,
         answering: &answering,
         watch: false,
     };
@@ -318,8 +321,9 @@ async fn streamed<I: Io>(
                     }
                 }
                 Uploaded::BackendCut => {
+                    early_until.set(shard.timers.after(EARLY_NS));
                     if !answering.get() {
-                        timer.set(shard.timers.after(EARLY_NS).min(request.until));
+                        timer.set(early_until.get().min(request.until));
                     }
                 }
                 Uploaded::Client(reason) => {
@@ -332,9 +336,10 @@ async fn streamed<I: Io>(
         }
         match down.as_mut().poll(cx) {
             // The response did not come because the request could not be sent.
-            Poll::Ready(Received::Silent(Reason::FirstByteTimeout)) if !sent.get() => {
-                Poll::Ready(Ok(Received::Silent(Reason::BackendClosed)))
-            }
+            Poll::Ready(
+                Received::Silent(Reason::FirstByteTimeout)
+                | Received::Failed(Reason::FirstByteTimeout),
+            ) if !sent.get() => Poll::Ready(Ok(Received::Silent(Reason::BackendClosed))),
             Poll::Ready(received) => Poll::Ready(Ok(received)),
             Poll::Pending => Poll::Pending,
         }

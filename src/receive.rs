@@ -40,6 +40,8 @@ pub struct Receive<'r, I: Io> {
     pub patience: Patience,
     /// The request is sent, so the first byte is due.
     pub sent: &'r Cell<bool>,
+    /// Not all of the request was taken: when an answer must have come all the same.
+    pub early_until: &'r Cell<Nanos>,
     /// Set when a response has begun.
     pub answering: &'r Cell<bool>,
     /// Nobody else reads from the client: its end may be watched for.
@@ -151,32 +153,32 @@ impl<I: Io> Receive<'_, I> {
                         .max(1),
                 );
             }
-            self.read_head(inbound).await?;
+            self.read_head(inbound, interims == 0).await?;
         }
     }
 
-    async fn read_head(&self, inbound: &mut Buf) -> Result<(), Received> {
-        let silent = inbound.is_empty();
-        let (wait_ns, late) = if silent {
-            (
-                self.timeouts.first_byte_ns,
-                Received::Silent(Reason::FirstByteTimeout),
-            )
+    /// `untouched`: no interim response has come.
+    async fn read_head(&self, inbound: &mut Buf, untouched: bool) -> Result<(), Received> {
+        let begun = !inbound.is_empty();
+        let silent = untouched && !begun;
+        let nothing = |reason| match silent {
+            true => Received::Silent(reason),
+            false => Received::Failed(reason),
+        };
+        let (wait_ns, late) = if begun {
+            (self.timeouts.backend_idle_ns, Reason::BackendIdleTimeout)
         } else {
-            (
-                self.timeouts.backend_idle_ns,
-                Received::Failed(Reason::BackendIdleTimeout),
-            )
+            (self.timeouts.first_byte_ns, Reason::FirstByteTimeout)
         };
         let due = self.shard.timers.after(wait_ns).min(self.patience.until);
-        // While the request is still on its way, `attempt` sets the deadline once it is sent.
-        let deadline = if self.sent.get() {
+        // While the request is still on its way, `attempt` sets the deadline of a response that has not begun.
+        let deadline = if begun || self.sent.get() {
             due
         } else {
-            self.patience.until
+            self.patience.until.min(self.early_until.get())
         };
         match self.read(inbound, deadline).await {
-            Err(Waited::Late) => Err(late),
+            Err(Waited::Late) => Err(nothing(late)),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
                 if silent && self.shard.is_logging() {
@@ -185,8 +187,7 @@ impl<I: Io> Receive<'_, I> {
                 }
                 Ok(())
             }
-            Ok(Ok(_) | Err(_)) if silent => Err(Received::Silent(Reason::BackendClosed)),
-            Ok(Ok(_) | Err(_)) => Err(Received::Failed(Reason::BackendClosed)),
+            Ok(Ok(_) | Err(_)) => Err(nothing(Reason::BackendClosed)),
         }
     }
 
