@@ -249,6 +249,7 @@ async fn held<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &whole,
+        early_until: Cell::new(NEVER),
         answering: &answering,
         due: Cell::new(NEVER),
     };
@@ -300,6 +301,7 @@ async fn streamed<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &sent,
+        early_until: Cell::new(NEVER),
         answering: &answering,
         due: Cell::new(NEVER),
     };
@@ -325,9 +327,10 @@ async fn streamed<I: Io>(
         }
         match down.as_mut().poll(cx) {
             // The response did not come because the request could not be sent.
-            Poll::Ready(Received::Silent(Reason::FirstByteTimeout)) if !sent.get() => {
-                Poll::Ready(Ok(Received::Silent(Reason::BackendClosed)))
-            }
+            Poll::Ready(
+                Received::Silent(Reason::FirstByteTimeout)
+                | Received::Failed(Reason::FirstByteTimeout),
+            ) if !sent.get() => Poll::Ready(Ok(Received::Silent(Reason::BackendClosed))),
             Poll::Ready(received) => Poll::Ready(Ok(received)),
             Poll::Pending => Poll::Pending,
         }

@@ -45,8 +45,8 @@ const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// What the connection's task does next.
 enum After {
-    /// Wait without a buffer.
-    Idle,
+    /// Wait without a buffer, until then.
+    Idle(Nanos),
     Closed,
 }
 
@@ -55,7 +55,8 @@ enum Arrival {
     Request(Job, Way, Buf),
     /// Answer without a backend.
     Refused(Reason, Option<Job>),
-    Idle,
+    /// Nothing came; the connection may stay idle until then.
+    Idle(Nanos),
     Gone,
 }
 
@@ -89,11 +90,10 @@ pub fn serve<I: Io>(
             };
             let (after, served) = Box::pin(busy.run()).await;
             requests = served;
-            match after {
-                After::Idle => {}
+            let deadline = match after {
+                After::Idle(until) => until,
                 After::Closed => break,
-            }
-            let deadline = shard.timers.after(shard.plan.keepalive_ns);
+            };
             let wait = unless_draining(&shard, client.readable());
             match timer.at(deadline, wait).await {
                 Ok(Some(Ok(()))) => readable = true,
@@ -162,7 +162,7 @@ impl<I: Io> Busy<'_, I> {
             let next = match self.arrival().await {
                 Arrival::Request(job, way, head) => self.request(job, way, head).await,
                 Arrival::Refused(reason, job) => self.refused(reason, job).await,
-                Arrival::Idle => break After::Idle,
+                Arrival::Idle(until) => break After::Idle(until),
                 Arrival::Gone => break After::Closed,
             };
             match next {
@@ -222,8 +222,9 @@ impl<I: Io> Busy<'_, I> {
     /// Waits for the first bytes of a request. `None`: some came.
     async fn warm_read(&mut self) -> Option<Arrival> {
         let shard = self.shard;
+        let until = shard.timers.after(shard.plan.keepalive_ns);
         if shard.warm.get() >= WARM_MAX {
-            return Some(Arrival::Idle);
+            return Some(Arrival::Idle(until));
         }
         shard.warm.set(shard.warm.get() + 1);
         let buf = std::mem::take(&mut self.input);
@@ -239,7 +240,7 @@ impl<I: Io> Busy<'_, I> {
             }
             Err(Elapsed) => {
                 self.client.cancel_read();
-                (read.await, Arrival::Idle)
+                (read.await, Arrival::Idle(until))
             }
         };
         shard.warm.set(shard.warm.get() - 1);

@@ -36,6 +36,8 @@ pub struct Receive<'r, I: Io> {
     pub patience: Patience,
     /// The request is sent, so the first byte is due.
     pub sent: &'r Cell<bool>,
+    /// Not all of the request was taken: when an answer must have come all the same.
+    pub early_until: Cell<Nanos>,
     /// Set when a response has begun.
     pub answering: &'r Cell<bool>,
     /// When the wait that is going on is over; `attempt` sets it when the request has been sent meanwhile.
@@ -148,32 +150,32 @@ impl<I: Io> Receive<'_, I> {
                         .max(1),
                 );
             }
-            self.read_head(inbound).await?;
+            self.read_head(inbound, interims == 0).await?;
         }
     }
 
-    async fn read_head(&self, inbound: &mut Buf) -> Result<(), Received> {
-        let silent = inbound.is_empty();
-        let (wait_ns, late) = if silent {
-            (
-                self.timeouts.first_byte_ns,
-                Received::Silent(Reason::FirstByteTimeout),
-            )
+    /// `untouched`: no interim response has come.
+    async fn read_head(&self, inbound: &mut Buf, untouched: bool) -> Result<(), Received> {
+        let begun = !inbound.is_empty();
+        let silent = untouched && !begun;
+        let nothing = |reason| match silent {
+            true => Received::Silent(reason),
+            false => Received::Failed(reason),
+        };
+        let (wait_ns, late) = if begun {
+            (self.timeouts.backend_idle_ns, Reason::BackendIdleTimeout)
         } else {
-            (
-                self.timeouts.backend_idle_ns,
-                Received::Failed(Reason::BackendIdleTimeout),
-            )
+            (self.timeouts.first_byte_ns, Reason::FirstByteTimeout)
         };
         let due = self.shard.timers.after(wait_ns).min(self.patience.until);
-        // While the request is still on its way, `attempt` sets the deadline once it is sent.
-        let deadline = if self.sent.get() {
+        // While the request is still on its way, `attempt` sets the deadline of a response that has not begun.
+        let deadline = if begun || self.sent.get() {
             due
         } else {
-            self.patience.until
+            self.patience.until.min(self.early_until.get())
         };
         match self.read(inbound, deadline).await {
-            Err(Waited::Late) => Err(late),
+            Err(Waited::Late) => Err(nothing(late)),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
                 if silent && self.shard.is_logging() {
@@ -182,8 +184,7 @@ impl<I: Io> Receive<'_, I> {
                 }
                 Ok(())
             }
-            Ok(Ok(_) | Err(_)) if silent => Err(Received::Silent(Reason::BackendClosed)),
-            Ok(Ok(_) | Err(_)) => Err(Received::Failed(Reason::BackendClosed)),
+            Ok(Ok(_) | Err(_)) => Err(nothing(Reason::BackendClosed)),
         }
     }
 
@@ -393,17 +394,21 @@ impl<I: Io> Receive<'_, I> {
 
     /// The request has been sent, or will never be: a response that has not begun is due in `wait_ns`.
     pub fn expect(&self, wait_ns: Nanos) {
+        let timers = &self.shard.timers;
+        let due = timers.after(wait_ns).min(self.patience.until);
+        if !self.sent.get() {
+            self.early_until.set(due);
+        }
         if self.answering.get() {
             return;
         }
-        let timers = &self.shard.timers;
-        self.due.set(timers.after(wait_ns).min(self.patience.until));
+        self.due.set(due);
         let glance = if self.sent.get() {
             timers.after(WATCH_NS)
         } else {
             NEVER
         };
-        self.timer.set(self.due.get().min(glance));
+        self.timer.set(due.min(glance));
     }
 
     async fn send(&self, out: &mut Buf) -> Result<(), Received> {

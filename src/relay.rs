@@ -12,7 +12,7 @@ use rustix::pipe::SpliceFlags;
 
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
-use crate::io::{Race, Stream, closed, race};
+use crate::io::{Race, Stream, closed, race, would_block};
 use crate::timer::{Elapsed, NEVER, Timer, Timers};
 
 /// From this many bytes on, moving them in the kernel costs less than copying them (`scripts/bench`).
@@ -104,15 +104,20 @@ pub async fn send<S: Stream>(
     patience: &Patience,
 ) -> (Result<(), Cut>, Buf) {
     while most > 0 {
-        let written = match timer.at(patience.write(timers), to.write(buf, most)).await {
+        let deadline = patience.write(timers);
+        let Ok((written, back)) = timer.at(deadline, to.write(buf, most)).await else {
             // The buffer stays with the cancelled operation.
-            Err(_) => return (Err(Cut::ToStalled), Buf::default()),
-            Ok((result, back)) => {
-                buf = back;
-                result
-            }
+            return (Err(Cut::ToStalled), Buf::default());
         };
+        buf = back;
         match written {
+            // The other direction is being spliced.
+            Err(_) if would_block(&written) => {
+                // Boxed: rare, and it would make every write larger.
+                if timer.at(deadline, Box::pin(to.writable())).await.is_err() {
+                    return (Err(Cut::ToStalled), buf);
+                }
+            }
             Ok(0) | Err(_) => return (Err(Cut::To), buf),
             Ok(n) => most -= n,
         }
@@ -160,33 +165,25 @@ impl Pipes {
     }
 }
 
-/// Holds both sockets in non-blocking mode while bytes are spliced. Ring operations on them meanwhile get
-/// EAGAIN, which `Socket::read` and `Socket::write` turn into a wait for readiness.
-struct NonBlocking<'a> {
-    from: BorrowedFd<'a>,
-    to: BorrowedFd<'a>,
-    restore: bool,
+/// Holds both sockets in non-blocking mode while bytes are spliced. Ring operations on them get `WouldBlock`
+/// meanwhile, which their callers turn into a wait for readiness.
+struct NonBlocking<'a, S: Stream> {
+    from: &'a S,
+    to: &'a S,
 }
 
-impl<'a> NonBlocking<'a> {
-    fn hold(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Result<Self, Errno> {
-        // The epoll engine's sockets are non-blocking for good.
-        let restore = !rustix::fs::fcntl_getfl(to)?.contains(rustix::fs::OFlags::NONBLOCK);
-        if restore {
-            rustix::io::ioctl_fionbio(from, true)?;
-            rustix::io::ioctl_fionbio(to, true)?;
-        }
-        Ok(NonBlocking { from, to, restore })
+impl<'a, S: Stream> NonBlocking<'a, S> {
+    fn hold(from: &'a S, to: &'a S) -> Self {
+        from.hold();
+        to.hold();
+        NonBlocking { from, to }
     }
 }
 
-impl Drop for NonBlocking<'_> {
+impl<S: Stream> Drop for NonBlocking<'_, S> {
     fn drop(&mut self) {
-        if self.restore {
-            // Cannot fail on an open socket; a socket left non-blocking still works, only slower.
-            let _ = rustix::io::ioctl_fionbio(self.from, false);
-            let _ = rustix::io::ioctl_fionbio(self.to, false);
-        }
+        self.from.release();
+        self.to.release();
     }
 }
 
@@ -222,9 +219,7 @@ impl<S: Stream> Transfer<'_, S> {
         let Some(pipe) = self.pipes.borrow_mut().take() else {
             return (0, Err(Cut::Unable));
         };
-        let Ok(held) = NonBlocking::hold(from, to) else {
-            return (0, Err(Cut::Unable));
-        };
+        let held = NonBlocking::hold(self.from, self.to);
         let mut load = Load {
             left: bytes,
             inside: 0,

@@ -343,6 +343,10 @@ impl Server {
                 self.say(Level::Error, "a shard failed", &[("error", &error)]);
                 return Exit::Failure;
             }
+            if self.threads.iter().any(JoinHandle::is_finished) {
+                self.say(Level::Error, "a shard ended", &[]);
+                return Exit::Failure;
+            }
         };
         let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
         let timeout = Duration::from_nanos(self.shared.plan.server.drain_timeout_ns);

@@ -196,7 +196,10 @@ impl<I: Io> Upload<'_, I> {
                     self.shard
                         .metrics
                         .add(Counter::ClientReceivedBytes, n as u64);
-                    return Ok(());
+                    if self.pace.keeps(n as u64, self.shard.timers.now()) {
+                        return Ok(());
+                    }
+                    return Err(Uploaded::Client(Reason::BodyTimeout));
                 }
             }
         }
