@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::admin::{self, Admin, AdminState, Phase};
 use crate::cli::Exit;
@@ -81,7 +81,7 @@ enum Ended {
 pub fn run(plan: Plan) -> Exit {
     let events = Events::to_stderr(plan.log.level);
     // Before any thread: signals must find their handler.
-    let signals = match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGQUIT]) {
+    let signals = match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => {
             events.say(
@@ -315,7 +315,7 @@ impl Server {
     /// Ends on the first signal by draining, on the second at once.
     fn wait(self, mut signals: signal_hook::iterator::Signals) -> Exit {
         let (notice, noticed) = channel();
-        let handle = signals.handle();
+        let (handle, events) = (signals.handle(), self.events);
         let waiter = std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
