@@ -320,6 +320,12 @@ impl Server {
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        // Elsewhere it reloads; ending the process instead would be a surprise.
+                        let text = "SIGHUP: a reload is not built yet, nothing was changed";
+                        events.say(unix_ms(), Level::Warn, text, &[]);
+                        continue;
+                    }
                     if notice.send(signal).is_err() {
                         break;
                     }

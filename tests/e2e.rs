@@ -352,6 +352,8 @@ fn sigterm_drains() {
         let mut proxy = Proxy::start(&config(engine, &backends));
         let mut idle = client(&proxy);
         let (mut waiting, mut backend) = pending_request(&proxy, &listener);
+        proxy.signal(Signal::HUP);
+        proxy.wait_for_message("SIGHUP");
         proxy.signal(Signal::TERM);
         proxy.wait_for_message("draining");
         // New connections are refused, and idle ones closed, while the request in flight goes on.
