@@ -249,8 +249,9 @@ async fn held<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &whole,
+        early_until: Cell::new(NEVER),
         answering: &answering,
-        watch: true,
+        due: Cell::new(NEVER),
     };
     let received = receive.run().await;
     let stale = link.reused && request.job.method.is_idempotent();
@@ -300,8 +301,9 @@ async fn streamed<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &sent,
+        early_until: Cell::new(NEVER),
         answering: &answering,
-        watch: false,
+        due: Cell::new(NEVER),
     };
     let mut up = pin!(upload.run(&mut conn.input, std::mem::take(head), request.job));
     let mut down = pin!(receive.run());
@@ -312,16 +314,9 @@ async fn streamed<I: Io>(
             match uploaded {
                 Uploaded::Complete => {
                     sent.set(true);
-                    if !answering.get() {
-                        let deadline = shard.timers.after(request.timeouts.first_byte_ns);
-                        timer.set(deadline.min(request.until));
-                    }
+                    receive.expect(request.timeouts.first_byte_ns);
                 }
-                Uploaded::BackendCut => {
-                    if !answering.get() {
-                        timer.set(shard.timers.after(EARLY_NS).min(request.until));
-                    }
-                }
+                Uploaded::BackendCut => receive.expect(EARLY_NS),
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
                     let begun = answering.get();
@@ -332,9 +327,10 @@ async fn streamed<I: Io>(
         }
         match down.as_mut().poll(cx) {
             // The response did not come because the request could not be sent.
-            Poll::Ready(Received::Silent(Reason::FirstByteTimeout)) if !sent.get() => {
-                Poll::Ready(Ok(Received::Silent(Reason::BackendClosed)))
-            }
+            Poll::Ready(
+                Received::Silent(Reason::FirstByteTimeout)
+                | Received::Failed(Reason::FirstByteTimeout),
+            ) if !sent.get() => Poll::Ready(Ok(Received::Silent(Reason::BackendClosed))),
             Poll::Ready(received) => Poll::Ready(Ok(received)),
             Poll::Pending => Poll::Pending,
         }

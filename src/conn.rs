@@ -19,7 +19,7 @@ use crate::decide::{Decided, Job, Way, decide};
 use crate::h1::head::Scan;
 use crate::h1::reuse::Next;
 use crate::h1::{Method, Version, answer};
-use crate::io::{Io, Peek, Stream};
+use crate::io::{Io, Stream};
 use crate::metrics::{Counter, Reason};
 use crate::record::{End, Record};
 use crate::relay::{self, Patience};
@@ -45,8 +45,8 @@ const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
 
 /// What the connection's task does next.
 enum After {
-    /// Wait without a buffer.
-    Idle,
+    /// Wait without a buffer, until then.
+    Idle(Nanos),
     Closed,
 }
 
@@ -55,7 +55,8 @@ enum Arrival {
     Request(Job, Way, Buf),
     /// Answer without a backend.
     Refused(Reason, Option<Job>),
-    Idle,
+    /// Nothing came; the connection may stay idle until then.
+    Idle(Nanos),
     Gone,
 }
 
@@ -89,11 +90,10 @@ pub fn serve<I: Io>(
             };
             let (after, served) = Box::pin(busy.run()).await;
             requests = served;
-            match after {
-                After::Idle => {}
+            let deadline = match after {
+                After::Idle(until) => until,
                 After::Closed => break,
-            }
-            let deadline = shard.timers.after(shard.plan.keepalive_ns);
+            };
             let wait = unless_draining(&shard, client.readable());
             match timer.at(deadline, wait).await {
                 Ok(Some(Ok(()))) => readable = true,
@@ -162,7 +162,7 @@ impl<I: Io> Busy<'_, I> {
             let next = match self.arrival().await {
                 Arrival::Request(job, way, head) => self.request(job, way, head).await,
                 Arrival::Refused(reason, job) => self.refused(reason, job).await,
-                Arrival::Idle => break After::Idle,
+                Arrival::Idle(until) => break After::Idle(until),
                 Arrival::Gone => break After::Closed,
             };
             match next {
@@ -222,8 +222,9 @@ impl<I: Io> Busy<'_, I> {
     /// Waits for the first bytes of a request. `None`: some came.
     async fn warm_read(&mut self) -> Option<Arrival> {
         let shard = self.shard;
+        let until = shard.timers.after(shard.plan.keepalive_ns);
         if shard.warm.get() >= WARM_MAX {
-            return Some(Arrival::Idle);
+            return Some(Arrival::Idle(until));
         }
         shard.warm.set(shard.warm.get() + 1);
         let buf = std::mem::take(&mut self.input);
@@ -239,7 +240,7 @@ impl<I: Io> Busy<'_, I> {
             }
             Err(Elapsed) => {
                 self.client.cancel_read();
-                (read.await, Arrival::Idle)
+                (read.await, Arrival::Idle(until))
             }
         };
         shard.warm.set(shard.warm.get() - 1);
@@ -375,13 +376,5 @@ impl<I: Io> Busy<'_, I> {
                 Err(Elapsed) => return,
             }
         }
-    }
-}
-
-/// Ends when the client has closed; bytes that it sends meanwhile end the watch, not the wait.
-pub async fn client_gone<S: Stream>(client: &S) {
-    if client.readable().await.is_ok() && client.peek() == Peek::Bytes {
-        // Bytes of the next request are in the way of the end behind them.
-        std::future::pending::<()>().await;
     }
 }

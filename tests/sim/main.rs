@@ -10,7 +10,11 @@
 
 mod backend;
 mod client;
+mod deadlines;
+mod every_byte;
+mod found;
 mod http;
+mod limits;
 mod model;
 mod net;
 mod random;

@@ -263,10 +263,6 @@ impl Ledger {
         self.facts.borrow_mut().answers.insert((id, serial), answer);
     }
 
-    pub fn times_delivered(&self, id: u64) -> usize {
-        self.facts.borrow().deliveries.get(&id).map_or(0, Vec::len)
-    }
-
     /// Some attempt at this request may have come to nothing by a backend's fault.
     pub fn excused(&self, id: u64) -> bool {
         let facts = self.facts.borrow();

@@ -325,7 +325,7 @@ impl SimStream {
             None => bytes.len(),
         };
         let lost = link.closed[1 - self.side].get();
-        if pass > 0 && !lost && way.fin.is_none() {
+        if pass > 0 && !lost && way.fin.is_none() && way.reset.is_none() {
             let at = link.arrival().max(way.last);
             way.last = at;
             way.under_way.push_back((at, bytes[..pass].to_vec()));
@@ -560,6 +560,10 @@ impl Stream for SimStream {
     fn reset_on_close(&self) {
         self.abort();
     }
+
+    fn hold(&self) {}
+
+    fn release(&self) {}
 
     fn splice_fd(&self) -> Option<BorrowedFd<'_>> {
         None

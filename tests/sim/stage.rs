@@ -218,9 +218,13 @@ impl Stage {
 
     /// Runs to the end, and checks that nothing is left. Gives the trace.
     pub fn finish(self) -> u64 {
+        self.finish_within(10 * SECOND)
+    }
+
+    /// `ns` is longer than every deadline: what is still there then stays for ever.
+    pub fn finish_within(self, ns: Nanos) -> u64 {
         self.run_clients();
-        // Longer than every deadline: what is still there then stays for ever.
-        self.run_for(10 * SECOND);
+        self.run_for(ns);
         assert_eq!(
             self.gauge(Gauge::ClientConnections),
             0,

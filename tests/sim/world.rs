@@ -77,7 +77,6 @@ struct Inner {
     unix_ms: Cell<u64>,
     rng: RefCell<Rng>,
     tasks: RefCell<Vec<Task>>,
-    live: Cell<usize>,
     ready: RefCell<Vec<usize>>,
     sleepers: RefCell<BTreeMap<(Nanos, u64), Waker>>,
     serial: Cell<u64>,
@@ -99,7 +98,6 @@ impl World {
             unix_ms: Cell::new(1_700_000_000_000),
             rng: RefCell::new(Rng::new(mix(seed))),
             tasks: RefCell::default(),
-            live: Cell::new(0),
             ready: RefCell::default(),
             sleepers: RefCell::default(),
             serial: Cell::new(0),
@@ -163,11 +161,6 @@ impl World {
         self.0.trace.get()
     }
 
-    /// Tasks that are not over.
-    pub fn live(&self) -> usize {
-        self.0.live.get()
-    }
-
     pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         let mut tasks = self.0.tasks.borrow_mut();
         let task = tasks.len();
@@ -177,7 +170,6 @@ impl World {
             waker: Arc::new(WakeTask { task, woken }).into(),
             queued: true,
         });
-        self.0.live.set(self.0.live.get() + 1);
         self.0.ready.borrow_mut().push(task);
     }
 
@@ -259,7 +251,7 @@ impl World {
         };
         let Some(mut future) = future else { return };
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(()) => self.0.live.set(self.0.live.get() - 1),
+            Poll::Ready(()) => {}
             Poll::Pending => {
                 // Woken meanwhile: the message is in the channel and is seen after this.
                 if let Some(slot) = self.0.tasks.borrow_mut().get_mut(task) {
