@@ -33,7 +33,6 @@ use crate::cli::Exit;
 use crate::config::plan::{Engine, Nanos};
 use crate::engine;
 use crate::io::unix_ms;
-use crate::machine;
 
 use load::{Config, Target};
 use outcome::{Outcome, Point};
@@ -42,8 +41,6 @@ use scenario::{Key, Scenario, Wrong};
 
 /// Longest scenario file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Threads when nobody asks for a number: more are seldom needed.
-const THREADS_MAX: usize = 4;
 /// The progress line is written at most so often.
 const PROGRESS_NS: Nanos = 200_000_000;
 /// No stage gets shorter than this.
@@ -182,25 +179,11 @@ fn resolve(scenario: &Scenario) -> Result<Config, Refusal> {
         keep_alive: scenario.keep_alive,
         client_addresses: scenario.client_addresses,
         idle_connections: scenario.idle_connections,
-        cores: cores(scenario.threads),
+        cores: run::cores(scenario.threads),
         timeout_ns: scenario.timeout_ns,
         requests_max: scenario.requests_max,
         expect: scenario.expect.clone(),
     })
-}
-
-/// CPUs for the generator, the last ones first: what it measures usually takes the first ones. 0: half of them.
-pub fn cores(threads: usize) -> Vec<usize> {
-    let allowed = core_affinity::get_core_ids().unwrap_or_default();
-    let mut ids: Vec<usize> = allowed.into_iter().map(|core| core.id).collect();
-    if ids.is_empty() {
-        ids.push(0);
-    }
-    let count = match threads {
-        0 => (machine::cpus(ids.len()) / 2).clamp(1, THREADS_MAX),
-        count => count,
-    };
-    ids.into_iter().rev().cycle().take(count).collect()
 }
 
 /// The line on a terminal while a run goes on.

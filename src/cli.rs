@@ -3,6 +3,7 @@
 //! Decides: commands, flags, exit codes. May not know: what a key means, sockets.
 //! Invariant: a flag that its command does not take is refused, never ignored.
 
+mod bench;
 pub mod text;
 
 use std::ffi::OsString;
@@ -10,7 +11,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::bench::{self, scenario::Key};
+use crate::bench::Args as BenchArgs;
+use crate::bench::scenario::Key;
 use crate::config::keys::{LEVEL_NAMES, LEVELS};
 use crate::config::plan::Level;
 use crate::config::report::nearest;
@@ -53,7 +55,7 @@ pub enum Command {
     Show { run: RunArgs, origins: bool },
     Demo(DemoArgs),
     Mock(mock::Args),
-    Bench(bench::Args),
+    Bench(BenchArgs),
     Version,
     Help,
 }
@@ -458,36 +460,6 @@ impl Flags {
     }
 }
 
-/// For `bench`.
-impl Flags {
-    fn bench(&mut self) -> Result<bench::Args, Usage> {
-        let mut settings = Vec::new();
-        for key in Key::ALL {
-            while let Some(text) = self.text(Flag::Load(key))? {
-                settings.push((key, text));
-            }
-        }
-        Ok(bench::Args {
-            scenario: self.take(Flag::Scenario).map(PathBuf::from),
-            scale: self.scale()?,
-            json: self.take(Flag::Json).map(PathBuf::from),
-            html: self.take(Flag::Html).map(PathBuf::from),
-            settings,
-        })
-    }
-
-    fn scale(&mut self) -> Result<Option<f64>, Usage> {
-        let Some(text) = self.text(Flag::Scale)? else {
-            return Ok(None);
-        };
-        let scale = text.parse::<f64>().ok();
-        let scale = scale.filter(|scale| (0.001..=100.0).contains(scale));
-        scale
-            .map(Some)
-            .ok_or_else(|| usage(format!("--scale {text} is not in 0.001 to 100")))
-    }
-}
-
 fn usage(message: impl Into<String>) -> Usage {
     Usage {
         message: message.into(),
@@ -591,10 +563,10 @@ mod tests {
                     fast: true,
                 }),
             ),
-            ("bench", Command::Bench(bench::Args::default())),
+            ("bench", Command::Bench(BenchArgs::default())),
             (
                 "bench --url http://a --header A:b --header C:d --scenario s --scale 0.1 --json j --html h",
-                Command::Bench(bench::Args {
+                Command::Bench(BenchArgs {
                     scenario: Some("s".into()),
                     scale: Some(0.1),
                     json: Some("j".into()),

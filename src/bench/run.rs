@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::plan::Nanos;
 use crate::engine::Chosen;
@@ -33,6 +33,8 @@ const INTERVAL_NS_MIN: Nanos = 100_000_000;
 const LOOK_NS: Nanos = 10_000_000;
 /// Between the moment when all threads are ready and the first request.
 const LEAD_NS: Nanos = 5_000_000;
+/// Threads when nobody asks for a number: more are seldom needed.
+const THREADS_MAX: usize = 4;
 /// Descriptors for all that is no connection.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
@@ -95,7 +97,7 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     check(config)?;
     let config = Arc::new(config.clone());
-    let started = process_start();
+    let io = MonoioIo::new(process_start());
     let interval_ns = (config.duration_ns() / POINTS).max(INTERVAL_NS_MIN);
     let (words, heard) = channel();
     let mut threads = Vec::with_capacity(config.cores.len());
@@ -103,7 +105,7 @@ pub fn run(
         let (begin, begun) = channel();
         let mut worker = Worker {
             config: Arc::clone(&config),
-            io: MonoioIo::new(started),
+            io: io.clone(),
             engine,
             number: u32::try_from(number).unwrap_or(u32::MAX),
             interval_ns,
@@ -119,7 +121,21 @@ pub fn run(
         threads.push((thread, begin));
     }
     drop(words);
-    conduct(&config, started, interval_ns, threads, &heard, watch).map_err(RunError::System)
+    conduct(&config, &io, interval_ns, threads, &heard, watch).map_err(RunError::System)
+}
+
+/// CPUs for the generator, the last ones first: what it measures usually takes the first ones. 0: half of them.
+pub fn cores(threads: usize) -> Vec<usize> {
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    let mut ids: Vec<usize> = allowed.into_iter().map(|core| core.id).collect();
+    if ids.is_empty() {
+        ids.push(0);
+    }
+    let count = match threads {
+        0 => (machine::cpus(ids.len()) / 2).clamp(1, THREADS_MAX),
+        count => count,
+    };
+    ids.into_iter().rev().cycle().take(count).collect()
 }
 
 /// What can be known before the first thread starts.
@@ -143,7 +159,7 @@ type Thread = (JoinHandle<io::Result<()>>, Sender<Nanos>);
 
 fn conduct(
     config: &Arc<Config>,
-    started: Instant,
+    io: &MonoioIo,
     interval_ns: Nanos,
     threads: Vec<Thread>,
     heard: &Receiver<Word>,
@@ -162,7 +178,7 @@ fn conduct(
             Word::Ready => {
                 ready += 1;
                 if ready == count {
-                    let origin = MonoioIo::new(started).now() + LEAD_NS;
+                    let origin = io.now() + LEAD_NS;
                     for begin in begins.drain(..) {
                         // A thread that is gone says why when it is joined.
                         let _ = begin.send(origin);
