@@ -102,7 +102,7 @@ fn cases() -> Vec<Case> {
             reply: flawed(Flaw::Hang(700)),
             ..case(
                 "its body",
-                Seen::Cut(Gone::Reset),
+                Seen::Cut(Gone::End),
                 Reason::BackendIdleTimeout,
                 2 * s,
             )
@@ -117,7 +117,7 @@ fn cases() -> Vec<Case> {
             script: late,
             ..case(
                 "taking it",
-                Seen::Cut(Gone::Reset),
+                Seen::Cut(Gone::End),
                 Reason::ClientWriteTimeout,
                 2 * s,
             )
