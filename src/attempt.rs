@@ -250,9 +250,9 @@ async fn held<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &whole,
-        early_until: &Cell::new(NEVER),
+        early_until: Cell::new(NEVER),
         answering: &answering,
-        watch: true,
+        due: Cell::new(NEVER),
     };
     let received = receive.run().await;
     let stale = link.reused && request.job.method.is_idempotent();
@@ -272,7 +272,6 @@ async fn streamed<I: Io>(
     let shard = conn.shard;
     let timer = shard.timers.timer();
     let (sent, answering) = (Cell::new(false), Cell::new(false));
-    let early_until = Cell::new(NEVER);
     let route = request
         .record
         .route
@@ -303,9 +302,9 @@ async fn streamed<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &sent,
-        early_until: &early_until,
+        early_until: Cell::new(NEVER),
         answering: &answering,
-        watch: false,
+        due: Cell::new(NEVER),
     };
     let mut up = pin!(upload.run(&mut conn.input, std::mem::take(head), request.job));
     let mut down = pin!(receive.run());
@@ -316,17 +315,9 @@ async fn streamed<I: Io>(
             match uploaded {
                 Uploaded::Complete => {
                     sent.set(true);
-                    if !answering.get() {
-                        let deadline = shard.timers.after(request.timeouts.first_byte_ns);
-                        timer.set(deadline.min(request.until));
-                    }
+                    receive.expect(request.timeouts.first_byte_ns);
                 }
-                Uploaded::BackendCut => {
-                    early_until.set(shard.timers.after(EARLY_NS));
-                    if !answering.get() {
-                        timer.set(early_until.get().min(request.until));
-                    }
-                }
+                Uploaded::BackendCut => receive.expect(EARLY_NS),
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
                     let begun = answering.get();

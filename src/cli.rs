@@ -243,10 +243,13 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         Verb::Help => Command::Help,
     };
     if let Some(word) = words.next() {
-        return Err(usage(format!(
-            "\"{}\" is one word too many",
-            word.to_string_lossy()
-        )));
+        let word = word.to_string_lossy();
+        let usage = usage(format!("\"{word}\" is one word too many"));
+        return Err(if word.ends_with(".toml") {
+            usage.hint(format!("a file is named by -c {word}"))
+        } else {
+            usage
+        });
     }
     match flags.0.first() {
         Some((flag, _)) => Err(usage(format!(
@@ -321,8 +324,8 @@ fn verb(word: &OsString) -> Result<Verb, Usage> {
     }
     let usage = usage(format!("unknown command \"{text}\""));
     Err(match nearest(&text, VERBS.iter().map(|(name, _)| *name)) {
+        Some(_) | None if text.ends_with(".toml") => usage.hint(format!("did you mean -c {text}?")),
         Some(known) => usage.hint(format!("did you mean {known}?")),
-        None if text.ends_with(".toml") => usage.hint(format!("did you mean -c {text}?")),
         None => usage,
     })
 }
@@ -557,9 +560,19 @@ mod tests {
             ),
             ("run --fast", "--fast does not belong to this command"),
             ("mock -c a.toml", "--config does not belong to this command"),
-            ("check a.toml b.toml", "\"b.toml\" is one word too many"),
+            (
+                "check a.toml b.toml",
+                "\"b.toml\" is one word too many\n  a file is named by -c b.toml",
+            ),
             ("check a.toml -c b.toml", "the file is named twice"),
-            ("run a.toml", "\"a.toml\" is one word too many"),
+            (
+                "run a.toml",
+                "\"a.toml\" is one word too many\n  a file is named by -c a.toml",
+            ),
+            (
+                "config.toml",
+                "unknown command \"config.toml\"\n  did you mean -c config.toml?",
+            ),
             ("config", "config wants a word\n  corelane config show"),
             (
                 "demo --listen 8080",

@@ -19,7 +19,7 @@ use crate::decide::{Decided, Job, Way, decide};
 use crate::h1::head::Scan;
 use crate::h1::reuse::Next;
 use crate::h1::{Method, Version, answer};
-use crate::io::{Io, Peek, Stream};
+use crate::io::{Io, Stream};
 use crate::metrics::{Counter, Reason};
 use crate::record::{End, Record};
 use crate::relay::{self, Patience};
@@ -376,13 +376,5 @@ impl<I: Io> Busy<'_, I> {
                 Err(Elapsed) => return,
             }
         }
-    }
-}
-
-/// Ends when the client has closed; bytes that it sends meanwhile end the watch, not the wait.
-pub async fn client_gone<S: Stream>(client: &S) {
-    if client.readable().await.is_ok() && client.peek() == Peek::Bytes {
-        // Bytes of the next request are in the way of the end behind them.
-        std::future::pending::<()>().await;
     }
 }

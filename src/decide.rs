@@ -36,6 +36,8 @@ pub struct Job {
     pub closes: bool,
     /// An Upgrade was asked for and passed on.
     pub upgrade: bool,
+    /// Trailers do not pass.
+    pub drops_trailers: bool,
     /// Refusals are typed as JSON.
     pub json: bool,
     /// For a 405: what would have been allowed.
@@ -144,6 +146,7 @@ fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bo
         keep_alive: request.keep_alive && !last,
         closes: !request.keep_alive,
         upgrade: request.upgrade.is_some(),
+        drops_trailers: request.nominates,
         json: answer::wants_json(request),
         allow: None,
         client_ip,
@@ -234,7 +237,7 @@ fn render<I: Io>(
     forward::request(out, request, &with);
     let Some(held @ 1..) = job.held else { return };
     let body = &input[request.head_len..request.head_len + held];
-    let mut decoder = Decoder::new(request.framing);
+    let mut decoder = Decoder::new(request.framing).dropping_trailers(job.drops_trailers);
     let verbatim = decoder
         .clone()
         .step(body, Sink::Check)

@@ -1,7 +1,7 @@
 //! The one door to the outside: clock, connections, tasks.
 //!
 //! Decides nothing. The only file that names monoio's net and time and that reads a clock; the simulation in
-//! `tests/support` is the other implementation of [`Io`]. Invariant: a buffer belongs to the operation that
+//! `tests/sim` is the other implementation of [`Io`]. Invariant: a buffer belongs to the operation that
 //! was given it until that operation has ended, whoever lost interest in it meanwhile.
 #![expect(
     unsafe_code,
@@ -85,6 +85,12 @@ pub trait Stream: 'static {
 
     /// The descriptor, where the kernel can move bytes by itself.
     fn splice_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Makes the socket non-blocking while bytes are spliced from or to it. Holds are counted: both directions may
+    /// have one. Ring operations then get `WouldBlock` where they would have waited.
+    fn hold(&self);
+
+    fn release(&self);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +172,10 @@ pub struct Socket {
     fd: RawFd,
     is_tcp: bool,
     canceller: RefCell<Option<Canceller>>,
+    /// Transfers that want the socket non-blocking.
+    holds: Cell<u32>,
+    /// The epoll engine's sockets are non-blocking for good.
+    nonblocking: bool,
     /// Operations that have not ended. One that was dropped before its end is counted for ever.
     running: Cell<u32>,
 }
@@ -186,6 +196,8 @@ impl Socket {
             fd,
             is_tcp: true,
             canceller: RefCell::new(None),
+            holds: Cell::new(0),
+            nonblocking: monoio::utils::is_legacy(),
             running: Cell::new(0),
         }
     }
@@ -366,6 +378,23 @@ impl Stream for Socket {
         let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));
     }
 
+    fn hold(&self) {
+        let before = self.holds.replace(self.holds.get() + 1);
+        if before == 0 && !self.nonblocking {
+            // Cannot fail on an open socket.
+            let _ = rustix::io::ioctl_fionbio(self, true);
+        }
+    }
+
+    fn release(&self) {
+        debug_assert!(self.holds.get() > 0, "released more often than held");
+        self.holds.set(self.holds.get() - 1);
+        if self.holds.get() == 0 && !self.nonblocking {
+            // A socket left non-blocking would still work, only slower.
+            let _ = rustix::io::ioctl_fionbio(self, false);
+        }
+    }
+
     fn splice_fd(&self) -> Option<BorrowedFd<'_>> {
         self.is_tcp.then(|| self.as_fd())
     }
@@ -376,6 +405,14 @@ pub fn would_block(result: &io::Result<usize>) -> bool {
     result
         .as_ref()
         .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Ends when the peer has closed; bytes that it sends meanwhile end the watch, not the wait.
+pub async fn closed<S: Stream>(stream: &S) {
+    if stream.readable().await.is_ok() && stream.peek() == Peek::Bytes {
+        // Bytes of the next request are in the way of the end behind them.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Waits for two things at once, in one task: the first that is ready wins, `first` when both are.

@@ -20,6 +20,7 @@ use crate::io::{Io, MonoioIo, Socket, Stream};
 use crate::metrics::{Counter, Reason};
 use crate::panics::catch;
 use crate::shard::{Peer, Shard};
+use crate::timer::NEVER;
 
 /// Queue of connections that are not accepted yet, per listener. The kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -41,6 +42,7 @@ pub enum Listener {
 pub fn bind(listen: &Listen, shards: usize, congestion: Option<&str>) -> io::Result<Vec<Listener>> {
     match listen {
         Listen::Tcp(address) => {
+            refuse_if_used(*address)?;
             let first = bind_tcp(*address, congestion)?;
             let address = first.local_addr()?;
             let more = (1..shards).map(|_| bind_tcp(address, congestion));
@@ -57,6 +59,21 @@ pub fn bind(listen: &Listen, shards: usize, congestion: Option<&str>) -> io::Res
                 .collect()
         }
     }
+}
+
+/// SO_REUSEPORT would let a second process share the port in silence and take half of its connections. Without
+/// it, binding fails as long as anybody listens.
+fn refuse_if_used(address: SocketAddr) -> io::Result<()> {
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&SockAddr::from(address))
 }
 
 fn bind_tcp(address: SocketAddr, congestion: Option<&str>) -> io::Result<std::net::TcpListener> {
@@ -99,14 +116,17 @@ pub async fn accept(shard: Rc<Shard<MonoioIo>>, listener: Listener, epoll: bool)
             let port = listener.local_addr()?.port().to_string();
             (listener.into(), port.into(), true)
         }
-        Listener::Unix(listener) => (listener.into(), "0".into(), false),
+        Listener::Unix(listener) => (listener.into(), "".into(), false),
     };
     rustix::io::ioctl_fionbio(&listener, true)?;
     // A stream only by name: what is asked of it is to wait until it is readable.
     let watched = Socket::accepted(listener.try_clone()?, is_tcp)?;
+    // Never due: it is what the beginning of a drain wakes.
+    let timer = shard.timers.timer();
     while !shard.is_draining() {
         shard.room().await;
-        if let Some(ready) = conn::unless_draining(&shard, watched.readable()).await {
+        let ready = conn::unless_draining(&shard, watched.readable());
+        if let Ok(Some(ready)) = timer.at(NEVER, ready).await {
             ready?;
         }
         accept_queue(&shard, &listener, &port, is_tcp, epoll).await;
@@ -162,6 +182,9 @@ fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {
             shard.metrics.reject(Reason::ConnectionsMax);
             // One try without waiting: a refusal must cost less than a connection.
             let _ = rustix::net::send(&socket, FULL, rustix::net::SendFlags::DONTWAIT);
+            // Closing with the request unread would reset the connection and could destroy the answer.
+            let mut request = [0_u8; 2048];
+            let _ = rustix::net::recv(&socket, &mut request[..], rustix::net::RecvFlags::DONTWAIT);
         }
     }
 }

@@ -10,24 +10,20 @@ use std::pin::pin;
 
 use crate::buf::Buf;
 use crate::config::plan::{Nanos, Timeouts};
-use crate::conn::client_gone;
 use crate::decide::Job;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
 use crate::h1::forward::{self, Reply};
 use crate::h1::head::{Scan, Slots, parse_response};
 use crate::h1::{Framing, Method, Reject, Version};
-use crate::io::{Io, Race, Stream, race, would_block};
+use crate::io::{Io, Race, Stream, closed, race, would_block};
 use crate::metrics::Reason;
 use crate::record::Record;
-use crate::relay::{self, Cut, Patience, SPLICE_MIN};
+use crate::relay::{self, Cut, Patience, SPLICE_MIN, Transfer, WATCH_NS};
 use crate::shard::{LARGE_BYTES, Shard};
 use crate::timer::{Elapsed, NEVER, Timer};
 
 /// Interim responses (1xx) before the final one. More is a backend gone wrong.
 const INTERIMS_MAX: u32 = 16;
-
-/// A silence longer than this is worth a look at whether the client is still there.
-const WATCH_NS: Nanos = 100_000_000;
 
 pub struct Receive<'r, I: Io> {
     pub shard: &'r Shard<I>,
@@ -41,11 +37,11 @@ pub struct Receive<'r, I: Io> {
     /// The request is sent, so the first byte is due.
     pub sent: &'r Cell<bool>,
     /// Not all of the request was taken: when an answer must have come all the same.
-    pub early_until: &'r Cell<Nanos>,
+    pub early_until: Cell<Nanos>,
     /// Set when a response has begun.
     pub answering: &'r Cell<bool>,
-    /// Nobody else reads from the client: its end may be watched for.
-    pub watch: bool,
+    /// When the wait that is going on is over; `attempt` sets it when the request has been sent meanwhile.
+    pub due: Cell<Nanos>,
 }
 
 /// How the response half ended.
@@ -76,6 +72,7 @@ struct Final {
     status: u16,
     framing: Framing,
     reply_framing: Framing,
+    drops_trailers: bool,
     client_keep_alive: bool,
     backend_keep_alive: bool,
 }
@@ -231,6 +228,7 @@ impl<I: Io> Receive<'_, I> {
             status: response.status,
             framing: response.framing,
             reply_framing,
+            drops_trailers: response.nominates,
             client_keep_alive: keep_alive,
             backend_keep_alive: response.keep_alive,
         }))
@@ -238,7 +236,7 @@ impl<I: Io> Receive<'_, I> {
 
     /// Sends the head in `out` and relays the body behind it.
     async fn body(&self, head: &Final, inbound: &mut Buf, out: &mut Buf) -> Result<(), Received> {
-        let mut decoder = Decoder::new(head.framing);
+        let mut decoder = Decoder::new(head.framing).dropping_trailers(head.drops_trailers);
         loop {
             let filled = inbound.spare() == 0;
             self.piece(head, &mut decoder, inbound, out).await?;
@@ -307,17 +305,17 @@ impl<I: Io> Receive<'_, I> {
 
     async fn splice(&self, decoder: &mut Decoder, left: u64) -> Result<bool, Received> {
         let shard = self.shard;
-        let (moved, ended) = relay::splice(
-            self.backend,
-            self.client,
-            left,
-            &shard.pipes,
-            self.timer,
-            &shard.timers,
-            &self.patience,
-            None,
-        )
-        .await;
+        let transfer = Transfer {
+            from: self.backend,
+            to: self.client,
+            pipes: &shard.pipes,
+            timer: self.timer,
+            timers: &shard.timers,
+            patience: &self.patience,
+            pace: None,
+            watch: self.sent.get(),
+        };
+        let (moved, ended) = transfer.run(left).await;
         decoder.skip(moved);
         self.record.sent(moved);
         self.record.body(moved);
@@ -358,23 +356,24 @@ impl<I: Io> Receive<'_, I> {
         }
     }
 
-    /// One read from the backend. After some silence the client is watched too.
+    /// One read from the backend. After some silence the client is watched too, once nobody else reads from it.
     async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
         loop {
             let buf = std::mem::take(inbound);
             let mut read = pin!(self.backend.read(buf));
-            let glance = if self.watch {
-                self.shard.timers.after(WATCH_NS)
+            self.due.set(deadline);
+            let first = if self.sent.get() {
+                deadline.min(self.shard.timers.after(WATCH_NS))
             } else {
-                NEVER
+                deadline
             };
-            let (result, buf) = match self.timer.at(deadline.min(glance), read.as_mut()).await {
+            let (result, buf) = match self.timer.at(first, read.as_mut()).await {
                 Ok(done) => done,
-                Err(Elapsed) if glance >= deadline => return Err(Waited::Late),
+                Err(Elapsed) if self.is_due() => return Err(Waited::Late),
                 // Boxed: rare, and it would make every waiting request larger.
                 Err(Elapsed) => {
-                    let either = Box::pin(race(read, client_gone(self.client)));
-                    match self.timer.at(deadline, either).await {
+                    let either = Box::pin(race(read, closed(self.client)));
+                    match self.timer.at(self.due.get(), either).await {
                         Ok(Race::First(done)) => done,
                         Ok(Race::Second(())) => return Err(Waited::ClientGone),
                         Err(Elapsed) => return Err(Waited::Late),
@@ -386,14 +385,34 @@ impl<I: Io> Receive<'_, I> {
                 return Ok(result);
             }
             // The upload is being spliced to this socket.
-            if let Err(Elapsed) = self
-                .timer
-                .at(deadline, Box::pin(self.backend.readable()))
-                .await
-            {
+            let readable = Box::pin(self.backend.readable());
+            if let Err(Elapsed) = self.timer.at(self.due.get(), readable).await {
                 return Err(Waited::Late);
             }
         }
+    }
+
+    fn is_due(&self) -> bool {
+        self.shard.timers.now() >= self.due.get()
+    }
+
+    /// The request has been sent, or will never be: a response that has not begun is due in `wait_ns`.
+    pub fn expect(&self, wait_ns: Nanos) {
+        let timers = &self.shard.timers;
+        let due = timers.after(wait_ns).min(self.patience.until);
+        if !self.sent.get() {
+            self.early_until.set(due);
+        }
+        if self.answering.get() {
+            return;
+        }
+        self.due.set(due);
+        let glance = if self.sent.get() {
+            timers.after(WATCH_NS)
+        } else {
+            NEVER
+        };
+        self.timer.set(due.min(glance));
     }
 
     async fn send(&self, out: &mut Buf) -> Result<(), Received> {

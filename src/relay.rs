@@ -4,15 +4,16 @@
 //! of bytes is under way; a pipe goes back to the pool only when it is empty.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::pin;
 
 use rustix::io::Errno;
 use rustix::pipe::SpliceFlags;
 
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
-use crate::io::Stream;
-use crate::timer::{Timer, Timers};
+use crate::io::{Race, Stream, closed, race, would_block};
+use crate::timer::{Elapsed, NEVER, Timer, Timers};
 
 /// From this many bytes on, moving them in the kernel costs less than copying them (`scripts/bench`).
 pub const SPLICE_MIN: u64 = 16 * 1024;
@@ -103,15 +104,20 @@ pub async fn send<S: Stream>(
     patience: &Patience,
 ) -> (Result<(), Cut>, Buf) {
     while most > 0 {
-        let written = match timer.at(patience.write(timers), to.write(buf, most)).await {
+        let deadline = patience.write(timers);
+        let Ok((written, back)) = timer.at(deadline, to.write(buf, most)).await else {
             // The buffer stays with the cancelled operation.
-            Err(_) => return (Err(Cut::ToStalled), Buf::default()),
-            Ok((result, back)) => {
-                buf = back;
-                result
-            }
+            return (Err(Cut::ToStalled), Buf::default());
         };
+        buf = back;
         match written {
+            // The other direction is being spliced.
+            Err(_) if would_block(&written) => {
+                // Boxed: rare, and it would make every write larger.
+                if timer.at(deadline, Box::pin(to.writable())).await.is_err() {
+                    return (Err(Cut::ToStalled), buf);
+                }
+            }
             Ok(0) | Err(_) => return (Err(Cut::To), buf),
             Ok(n) => most -= n,
         }
@@ -159,153 +165,167 @@ impl Pipes {
     }
 }
 
-/// Holds both sockets in non-blocking mode while bytes are spliced. Ring operations on them meanwhile get
-/// EAGAIN, which `Socket::read` and `Socket::write` turn into a wait for readiness.
-struct NonBlocking<'a> {
-    from: BorrowedFd<'a>,
-    to: BorrowedFd<'a>,
-    restore: bool,
+/// Holds both sockets in non-blocking mode while bytes are spliced. Ring operations on them get `WouldBlock`
+/// meanwhile, which their callers turn into a wait for readiness.
+struct NonBlocking<'a, S: Stream> {
+    from: &'a S,
+    to: &'a S,
 }
 
-impl<'a> NonBlocking<'a> {
-    fn hold(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Result<Self, Errno> {
-        // The epoll engine's sockets are non-blocking for good.
-        let restore = !rustix::fs::fcntl_getfl(to)?.contains(rustix::fs::OFlags::NONBLOCK);
-        if restore {
-            rustix::io::ioctl_fionbio(from, true)?;
-            rustix::io::ioctl_fionbio(to, true)?;
-        }
-        Ok(NonBlocking { from, to, restore })
+impl<'a, S: Stream> NonBlocking<'a, S> {
+    fn hold(from: &'a S, to: &'a S) -> Self {
+        from.hold();
+        to.hold();
+        NonBlocking { from, to }
     }
 }
 
-impl Drop for NonBlocking<'_> {
+impl<S: Stream> Drop for NonBlocking<'_, S> {
     fn drop(&mut self) {
-        if self.restore {
-            // Cannot fail on an open socket; a socket left non-blocking still works, only slower.
-            let _ = rustix::io::ioctl_fionbio(self.from, false);
-            let _ = rustix::io::ioctl_fionbio(self.to, false);
-        }
+        self.from.release();
+        self.to.release();
     }
 }
 
-/// Moves exactly `bytes` from one socket to the other without copying them through this process.
-/// Gives the number of bytes that reached the receiver's socket, and how it ended.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "two ends, and what bounds and accounts for the way between them"
-)]
-pub async fn splice<S: Stream>(
-    from: &S,
-    to: &S,
-    bytes: u64,
-    pipes: &RefCell<Pipes>,
-    timer: &Timer,
-    timers: &Timers,
-    patience: &Patience,
-    pace: Option<&Pace>,
-) -> (u64, Result<(), Cut>) {
-    let (Some(from_fd), Some(to_fd)) = (from.splice_fd(), to.splice_fd()) else {
-        return (0, Err(Cut::Unable));
-    };
-    let Some(pipe) = pipes.borrow_mut().take() else {
-        return (0, Err(Cut::Unable));
-    };
-    let Ok(_held) = NonBlocking::hold(from_fd, to_fd) else {
-        return (0, Err(Cut::Unable));
-    };
-    let mut moved = 0;
-    let mut inside = 0;
-    let mut left = bytes;
-    let mut turns = 0;
-    let ended = loop {
-        let mut progress = false;
-        if left > 0 && inside < pipe.capacity {
-            let want = usize::try_from(left)
-                .unwrap_or(usize::MAX)
-                .min(pipe.capacity - inside);
-            match piece(from_fd, &pipe.write, want) {
-                Ok(0) if inside == 0 => break Err(Cut::From),
-                Ok(n) => {
-                    left -= n as u64;
-                    inside += n;
-                    progress = n > 0;
-                    if pace.is_some_and(|pace| !pace.keeps(n as u64, timers.now())) {
-                        break Err(Cut::FromStalled);
-                    }
-                }
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(_) => break Err(Cut::From),
-            }
-        }
-        let mut blocked = false;
-        if inside > 0 {
-            match piece(&pipe.read, to_fd, inside) {
-                Ok(n) => {
-                    inside -= n;
-                    moved += n as u64;
-                    progress |= n > 0;
-                }
-                Err(Errno::AGAIN | Errno::INTR) => blocked = true,
-                Err(_) => break Err(Cut::To),
-            }
-        }
-        if left == 0 && inside == 0 {
-            break Ok(());
-        }
-        turns = if progress { turns + 1 } else { 0 };
-        if progress && turns < TURNS_MAX {
-            continue;
-        }
-        turns = 0;
-        // Also to let others run: then on the side that has work for us.
-        let blocked = blocked || inside > 0;
-        if let Err(cut) = wait(from, to, blocked, timer, timers, patience).await {
-            break Err(cut);
-        }
-    };
-    if inside == 0 {
-        pipes.borrow_mut().put(pipe);
-    }
-    (moved, ended)
+/// A silence longer than this is worth a look at whether the receiver is still there.
+pub const WATCH_NS: Nanos = 100_000_000;
+
+/// Moves bytes from one socket to the other without copying them through this process.
+pub struct Transfer<'t, S> {
+    pub from: &'t S,
+    pub to: &'t S,
+    pub pipes: &'t RefCell<Pipes>,
+    pub timer: &'t Timer,
+    pub timers: &'t Timers,
+    pub patience: &'t Patience,
+    pub pace: Option<&'t Pace>,
+    /// Nobody else reads from the receiver: its end may be watched for.
+    pub watch: bool,
 }
 
-fn piece(
-    from: impl std::os::fd::AsFd,
-    to: impl std::os::fd::AsFd,
-    most: usize,
-) -> Result<usize, Errno> {
-    rustix::pipe::splice(
-        from,
-        None,
-        to,
-        None,
-        most,
-        SpliceFlags::NONBLOCK | SpliceFlags::MOVE,
-    )
+/// What is under way in a pipe.
+struct Load {
+    left: u64,
+    inside: usize,
+    moved: u64,
 }
 
-/// Waits until the side that holds the transfer up is ready again.
-async fn wait<S: Stream>(
-    from: &S,
-    to: &S,
-    blocked: bool,
-    timer: &Timer,
-    timers: &Timers,
-    patience: &Patience,
-) -> Result<(), Cut> {
-    if blocked {
-        return match timer.at(patience.write(timers), to.writable()).await {
-            Err(_) => Err(Cut::ToStalled),
-            Ok(Err(_)) => Err(Cut::To),
-            Ok(Ok(())) => Ok(()),
+impl<S: Stream> Transfer<'_, S> {
+    /// Moves exactly `bytes`. Gives the number of bytes that reached the receiver's socket, and how it ended.
+    pub async fn run(&self, bytes: u64) -> (u64, Result<(), Cut>) {
+        let (Some(from), Some(to)) = (self.from.splice_fd(), self.to.splice_fd()) else {
+            return (0, Err(Cut::Unable));
         };
+        let Some(pipe) = self.pipes.borrow_mut().take() else {
+            return (0, Err(Cut::Unable));
+        };
+        let held = NonBlocking::hold(self.from, self.to);
+        let mut load = Load {
+            left: bytes,
+            inside: 0,
+            moved: 0,
+        };
+        let mut turns = 0;
+        let ended = loop {
+            let filled = match self.fill(from, &pipe, &mut load) {
+                Ok(n) => n,
+                Err(cut) => break Err(cut),
+            };
+            let emptied = match empty(&pipe, to, &mut load) {
+                Ok(n) => n,
+                Err(cut) => break Err(cut),
+            };
+            if load.left == 0 && load.inside == 0 {
+                break Ok(());
+            }
+            turns += 1;
+            if filled + emptied > 0 && turns < TURNS_MAX {
+                continue;
+            }
+            turns = 0;
+            // Nothing moved, or others shall run: on the side that has work for us.
+            if let Err(cut) = self.wait(load.inside > 0).await {
+                break Err(cut);
+            }
+        };
+        drop(held);
+        if load.inside == 0 {
+            self.pipes.borrow_mut().put(pipe);
+        }
+        (load.moved, ended)
     }
-    match timer.at(patience.read(timers), from.readable()).await {
-        Err(_) => Err(Cut::FromStalled),
-        Ok(Err(_)) => Err(Cut::From),
-        Ok(Ok(())) => Ok(()),
+
+    /// Sender to pipe; the bytes moved.
+    fn fill(&self, from: BorrowedFd<'_>, pipe: &Pipe, load: &mut Load) -> Result<usize, Cut> {
+        if load.left == 0 || load.inside >= pipe.capacity {
+            return Ok(0);
+        }
+        let left = usize::try_from(load.left).unwrap_or(usize::MAX);
+        match piece(from, &pipe.write, left.min(pipe.capacity - load.inside)) {
+            Ok(0) if load.inside == 0 => Err(Cut::From),
+            Ok(n) => {
+                load.left -= n as u64;
+                load.inside += n;
+                let pace = self
+                    .pace
+                    .is_none_or(|pace| pace.keeps(n as u64, self.timers.now()));
+                if pace { Ok(n) } else { Err(Cut::FromStalled) }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            Err(_) => Err(Cut::From),
+        }
     }
+
+    /// Waits until the side that holds the transfer up is ready again.
+    async fn wait(&self, to_receiver: bool) -> Result<(), Cut> {
+        if to_receiver {
+            let deadline = self.patience.write(self.timers);
+            return match self.timer.at(deadline, self.to.writable()).await {
+                Err(Elapsed) => Err(Cut::ToStalled),
+                Ok(ready) => ready.map_err(|_| Cut::To),
+            };
+        }
+        let deadline = self.patience.read(self.timers);
+        let glance = if self.watch {
+            self.timers.after(WATCH_NS)
+        } else {
+            NEVER
+        };
+        let mut readable = pin!(self.from.readable());
+        match self.timer.at(deadline.min(glance), readable.as_mut()).await {
+            Ok(ready) => return ready.map_err(|_| Cut::From),
+            Err(Elapsed) if glance >= deadline => return Err(Cut::FromStalled),
+            Err(Elapsed) => {}
+        }
+        // Boxed: rare, and it would make every transfer larger.
+        let either = Box::pin(race(readable, closed(self.to)));
+        match self.timer.at(deadline, either).await {
+            Ok(Race::First(ready)) => ready.map_err(|_| Cut::From),
+            Ok(Race::Second(())) => Err(Cut::To),
+            Err(Elapsed) => Err(Cut::FromStalled),
+        }
+    }
+}
+
+/// Pipe to receiver; the bytes moved.
+fn empty(pipe: &Pipe, to: BorrowedFd<'_>, load: &mut Load) -> Result<usize, Cut> {
+    if load.inside == 0 {
+        return Ok(0);
+    }
+    match piece(&pipe.read, to, load.inside) {
+        Ok(n) => {
+            load.inside -= n;
+            load.moved += n as u64;
+            Ok(n)
+        }
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        Err(_) => Err(Cut::To),
+    }
+}
+
+fn piece(from: impl AsFd, to: impl AsFd, most: usize) -> Result<usize, Errno> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    rustix::pipe::splice(from, None, to, None, most, flags)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::admin::{self, Admin, AdminState, Phase};
 use crate::cli::Exit;
@@ -81,7 +81,7 @@ enum Ended {
 pub fn run(plan: Plan) -> Exit {
     let events = Events::to_stderr(plan.log.level);
     // Before any thread: signals must find their handler.
-    let signals = match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGQUIT]) {
+    let signals = match signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => {
             events.say(
@@ -315,11 +315,17 @@ impl Server {
     /// Ends on the first signal by draining, on the second at once.
     fn wait(self, mut signals: signal_hook::iterator::Signals) -> Exit {
         let (notice, noticed) = channel();
-        let handle = signals.handle();
+        let (handle, events) = (signals.handle(), self.events);
         let waiter = std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        // Elsewhere it reloads; ending the process instead would be a surprise.
+                        let text = "SIGHUP: a reload is not built yet, nothing was changed";
+                        events.say(unix_ms(), Level::Warn, text, &[]);
+                        continue;
+                    }
                     if notice.send(signal).is_err() {
                         break;
                     }
@@ -341,6 +347,10 @@ impl Server {
             // A shard that ends by itself has failed: fail as a whole rather than serve with less.
             if let Ok(Ended::Failed(error)) = self.ended.try_recv() {
                 self.say(Level::Error, "a shard failed", &[("error", &error)]);
+                return Exit::Failure;
+            }
+            if self.threads.iter().any(JoinHandle::is_finished) {
+                self.say(Level::Error, "a shard ended", &[]);
                 return Exit::Failure;
             }
         };

@@ -176,7 +176,8 @@ impl<I: Io> Shard<I> {
     /// The wall clock at a point of the monotonic one, in milliseconds since 1970.
     pub fn unix_ms_at(&self, now: Nanos) -> u64 {
         let wall = self.wall.borrow();
-        wall.unix_ms + now.saturating_sub(wall.at_ns) / 1_000_000
+        let behind_ms = wall.at_ns.saturating_sub(now) / 1_000_000;
+        wall.unix_ms.saturating_sub(behind_ms) + now.saturating_sub(wall.at_ns) / 1_000_000
     }
 
     /// Now, as a Date field.

@@ -10,7 +10,7 @@ use crate::h1::body::{Decoder, Sink};
 use crate::io::{Io, Stream, would_block};
 use crate::metrics::{Counter, Reason};
 use crate::record::Record;
-use crate::relay::{self, Cut, Pace, Patience, SPLICE_MIN};
+use crate::relay::{self, Cut, Pace, Patience, SPLICE_MIN, Transfer};
 use crate::shard::{LARGE_BYTES, Shard};
 use crate::timer::Timer;
 
@@ -39,7 +39,7 @@ impl<I: Io> Upload<'_, I> {
     /// Sends the head and then the body as it arrives.
     pub async fn run(&self, input: &mut Buf, head: Buf, job: &Job) -> Uploaded {
         input.consume(job.head_len);
-        let mut decoder = Decoder::new(job.framing);
+        let mut decoder = Decoder::new(job.framing).dropping_trailers(job.drops_trailers);
         let mut out = head;
         let uploaded = self.pump(input, &mut out, &mut decoder, job.framing).await;
         self.shard.give(out);
@@ -137,17 +137,17 @@ impl<I: Io> Upload<'_, I> {
     async fn splice(&self, decoder: &mut Decoder, left: u64) -> Result<bool, Uploaded> {
         self.count(left)?;
         let shard = self.shard;
-        let (moved, ended) = relay::splice(
-            self.client,
-            self.backend,
-            left,
-            &shard.pipes,
-            self.timer,
-            &shard.timers,
-            &self.patience,
-            Some(&self.pace),
-        )
-        .await;
+        let transfer = Transfer {
+            from: self.client,
+            to: self.backend,
+            pipes: &shard.pipes,
+            timer: self.timer,
+            timers: &shard.timers,
+            patience: &self.patience,
+            pace: Some(&self.pace),
+            watch: false,
+        };
+        let (moved, ended) = transfer.run(left).await;
         shard.metrics.add(Counter::ClientReceivedBytes, moved);
         decoder.skip(moved);
         self.record
@@ -196,7 +196,10 @@ impl<I: Io> Upload<'_, I> {
                     self.shard
                         .metrics
                         .add(Counter::ClientReceivedBytes, n as u64);
-                    return Ok(());
+                    if self.pace.keeps(n as u64, self.shard.timers.now()) {
+                        return Ok(());
+                    }
+                    return Err(Uploaded::Client(Reason::BodyTimeout));
                 }
             }
         }

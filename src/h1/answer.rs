@@ -114,6 +114,10 @@ fn weight_of(parameter: &[u8]) -> Option<u32> {
 
 /// The phrase of a registered status, `Unknown` for others.
 pub fn reason_phrase(status: u16) -> &'static str {
+    if status == 413 {
+        // RFC 9110 renamed it.
+        return "Content Too Large";
+    }
     let status = http::StatusCode::from_u16(status).ok();
     status
         .and_then(|status| status.canonical_reason())

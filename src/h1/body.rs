@@ -35,6 +35,8 @@ pub struct Decoder {
     extension_bytes_total: usize,
     /// The trailer section so far. Never more than `trailer::BYTES_MAX`.
     trailers: Vec<u8>,
+    /// No trailer passes, whatever its name.
+    drops_trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +103,15 @@ impl Decoder {
             extension_bytes: 0,
             extension_bytes_total: 0,
             trailers: Vec::new(),
+            drops_trailers: false,
         }
+    }
+
+    /// With `drop`, checks trailers but passes none on: Connection nominates fields, and what it names must not
+    /// pass as a trailer either (RFC 9110 section 7.6.1). Any recipient may drop trailers (section 6.5.1).
+    pub fn dropping_trailers(mut self, drop: bool) -> Decoder {
+        self.drops_trailers = drop;
+        self
     }
 
     /// Takes as much of `input` as belongs to the body, and never a byte more.
@@ -367,10 +377,12 @@ impl Decoder {
         let (taken, complete) = trailer::gather(&mut self.trailers, rest)?;
         if complete {
             let all_pass = trailer::check(&self.trailers)?;
-            *verbatim &= all_pass;
+            *verbatim &= all_pass && !self.drops_trailers;
             if let Sink::Chunked(out) = sink {
                 out.extend_from_slice(b"0\r\n");
-                trailer::write_passing(out, &self.trailers);
+                if !self.drops_trailers {
+                    trailer::write_passing(out, &self.trailers);
+                }
                 out.extend_from_slice(b"\r\n");
             }
             self.trailers = Vec::new();

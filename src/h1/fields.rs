@@ -62,7 +62,7 @@ pub(super) struct Fields<'b> {
     /// Connection names `upgrade`.
     pub(super) upgrade_named: bool,
     /// Connection names something else.
-    nominates: bool,
+    pub(super) nominates: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -112,7 +112,8 @@ fn client_fields(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_
     if !kept.proto {
         field(out, "X-Forwarded-Proto: ", with.proto.as_bytes());
     }
-    if !kept.port {
+    // A unix socket has none.
+    if !kept.port && !with.port.is_empty() {
         field(out, "X-Forwarded-Port: ", with.port.as_bytes());
     }
     if !kept.real_ip {

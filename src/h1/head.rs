@@ -54,6 +54,8 @@ pub struct Request<'h, 'b> {
     /// The Upgrade value, when Connection names it, the version is 1.1, there is no body and it is
     /// not h2c.
     pub upgrade: Option<&'b str>,
+    /// Connection nominates fields of the message: trailers do not pass.
+    pub nominates: bool,
     /// Max-Forwards of an OPTIONS request; at 0 we must answer and not forward (RFC 9110 section
     /// 7.6.2).
     pub max_forwards: Option<u32>,
@@ -80,6 +82,8 @@ pub struct Response<'h, 'b> {
     pub keep_alive: bool,
     /// The Upgrade value of a 101.
     pub upgrade: Option<&'b str>,
+    /// Connection nominates fields of the message: trailers do not pass.
+    pub nominates: bool,
     pub head_len: usize,
     /// Those bytes.
     pub head: &'b [u8],
@@ -201,6 +205,7 @@ fn judge_request<'h, 'b>(
         } else {
             fields.upgrade_text()
         },
+        nominates: fields.nominates,
         max_forwards: if line.method == Method::Options {
             fields.max_forwards
         } else {
@@ -255,6 +260,7 @@ pub fn parse_response<'h, 'b>(
         framing,
         content_length: fields.content_length,
         keep_alive: bounded && in_step && lives_on(version, &fields),
+        nominates: fields.nominates,
         upgrade: if switches {
             fields.upgrade_text()
         } else {

@@ -562,6 +562,10 @@ impl Stream for SimStream {
         self.abort();
     }
 
+    fn hold(&self) {}
+
+    fn release(&self) {}
+
     fn splice_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
