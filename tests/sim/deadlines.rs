@@ -51,6 +51,7 @@ fn flawed(flaw: Flaw) -> Reply {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn cases() -> Vec<Case> {
     let (s, refused) = (SECOND, Seen::Refusal);
     let upload = Ask::post(Load::Length(3_000));
