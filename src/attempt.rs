@@ -15,6 +15,7 @@ use crate::config::plan::{Nanos, Timeouts};
 use crate::conn::Busy;
 use crate::connect;
 use crate::decide::{Job, Way, render_again};
+use crate::h1::Version;
 use crate::h1::reuse::{Ended, Next};
 use crate::io::{Io, Peek, Stream};
 use crate::metrics::{Counter, Gauge, Reason};
@@ -320,7 +321,7 @@ async fn streamed<I: Io>(
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
                     let begun = answering.get();
-                    let failed = client_failed(conn.client, reason, begun, request.record);
+                    let failed = client_failed(conn.client, request, reason, begun);
                     return Poll::Ready(Err(failed));
                 }
             }
@@ -342,20 +343,21 @@ async fn streamed<I: Io>(
 /// The client's half failed. Once a response has begun there is nothing left to say.
 fn client_failed<S: Stream>(
     client: &S,
+    request: &Request<'_>,
     reason: Reason,
     answering: bool,
-    record: &Record,
 ) -> Outcome {
+    let (job, record) = (request.job, request.record);
     if reason == Reason::ClientAbort {
         record.client_gone();
-        return cut(client);
+        return cut(client, job);
     }
     if !answering {
         return Outcome::Failed(reason);
     }
     record.reason.set(Some(reason));
     record.end.set(End::ClientStalled);
-    cut(client)
+    cut(client, job)
 }
 
 /// A silence that ended at the whole request's deadline is that deadline's.
@@ -401,10 +403,9 @@ async fn judge<I: Io>(
                 conn.input.consume(job.whole_len());
             }
             Outcome::Over(match ended.client() {
-                // Closing with pipelined requests unread would reset the connection and could destroy this
-                // response on its way (RFC 9112 section 9.6). A client that asked to close sends no more.
-                Next::Close if !conn.input.is_empty() => Next::Linger,
-                Next::Close if !job.closes && conn.client.peek() == Peek::Bytes => Next::Linger,
+                // Closing with pipelined requests unread, or on their way, would reset the connection and could
+                // destroy this response (RFC 9112 section 9.6). A client that asked to close sends no more.
+                Next::Close if !job.closes || !conn.input.is_empty() => Next::Linger,
                 next => next,
             })
         }
@@ -428,26 +429,29 @@ async fn judge<I: Io>(
         }
         Received::ClientGone => {
             record.client_gone();
-            cut(conn.client)
+            cut(conn.client, job)
         }
         Received::ClientStalled => {
             record.end.set(End::ClientStalled);
             record
                 .reason
                 .set(Some(stalled(request, shard, Reason::ClientWriteTimeout)));
-            cut(conn.client)
+            cut(conn.client, job)
         }
         Received::Truncated(reason) => {
             record.end.set(End::BackendCut);
             record.reason.set(Some(stalled(request, shard, reason)));
-            cut(conn.client)
+            cut(conn.client, job)
         }
     }
 }
 
 /// Ends a response that is not complete. To HTTP/1.0 it ends with the connection: only a reset says that it was
-/// cut.
-fn cut<S: Stream>(client: &S) -> Outcome {
-    client.reset_on_close();
+/// cut. Elsewhere its framing says so, and a reset could destroy a response before it that is on its way.
+fn cut<S: Stream>(client: &S, job: &Job) -> Outcome {
+    match job.version {
+        Version::Http10 => client.reset_on_close(),
+        Version::Http11 => {}
+    }
     Outcome::Over(Next::Close)
 }

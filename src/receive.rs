@@ -271,7 +271,11 @@ impl<I: Io> Receive<'_, I> {
         if inbound.is_empty() {
             return self.send(out).await;
         }
-        let refused = |reject| Received::Truncated(Reason::BadResponse(reject));
+        // While the head waits in `out`, the client has seen nothing.
+        let refused = match out.is_empty() {
+            true => |reject| Received::Truncated(Reason::BadResponse(reject)),
+            false => |reject| Received::Failed(Reason::BadResponse(reject)),
+        };
         let mut checked = decoder.clone();
         let step = checked
             .step(inbound.pending(), Sink::Check)

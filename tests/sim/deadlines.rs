@@ -51,6 +51,7 @@ fn flawed(flaw: Flaw) -> Reply {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn cases() -> Vec<Case> {
     let (s, refused) = (SECOND, Seen::Refusal);
     let upload = Ask::post(Load::Length(3_000));
@@ -102,7 +103,7 @@ fn cases() -> Vec<Case> {
             reply: flawed(Flaw::Hang(700)),
             ..case(
                 "its body",
-                Seen::Cut(Gone::Reset),
+                Seen::Cut(Gone::End),
                 Reason::BackendIdleTimeout,
                 2 * s,
             )
@@ -117,7 +118,7 @@ fn cases() -> Vec<Case> {
             script: late,
             ..case(
                 "taking it",
-                Seen::Cut(Gone::Reset),
+                Seen::Cut(Gone::End),
                 Reason::ClientWriteTimeout,
                 2 * s,
             )

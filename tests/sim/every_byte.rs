@@ -121,7 +121,7 @@ fn break_everywhere(broken: Where, hows: &[How]) {
                 let seen = run(&plan, &exchange, broken, breaks);
                 let answered = |seen: &Seen| matches!(seen, Seen::Answer(200 | 101));
                 let all = seen.iter().filter(|one| answered(one)).count();
-                if all == exchange.asks.len() && at > 900 {
+                if all == exchange.asks.len() && at > 600 {
                     break;
                 }
                 assert!(
@@ -130,7 +130,7 @@ fn break_everywhere(broken: Where, hows: &[How]) {
                     exchange.name
                 );
                 // A tunnel is long and the same everywhere.
-                at += if at > 600 { 97 } else { 1 };
+                at += if at > 500 { 97 } else { 1 };
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::backend::{Manner, Reply, Shape};
+use crate::backend::{Flaw, Manner, Reply, Shape};
 use crate::client::{Script, Seen};
 use crate::http::Gone;
 use crate::model::{Ask, Load};
@@ -206,4 +206,50 @@ fn raw(stage: &Stage, request: &'static [u8], times: usize) -> String {
     });
     stage.run_for(times as u64 * 300 * MS + 5 * SECOND);
     String::from_utf8_lossy(&got.borrow()).into_owned()
+}
+
+/// A body that was wrong from its first byte came with its head, which was not sent: the client got nothing.
+#[test]
+fn body_wrong_from_its_first_byte_is_refused() {
+    let stage = stage(PLAN);
+    by_hand(&stage, |stream| async move {
+        let _ = stream.receive(10_000).await;
+        stream.put(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n");
+    });
+    let answers = raw(&stage, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1);
+    assert!(answers.starts_with("HTTP/1.1 502"), "{answers:?}");
+    stage.finish();
+}
+
+/// Cutting a response short by a reset took along the one before it, which was still on its way.
+#[test]
+fn cut_response_spares_the_one_before() {
+    for seed in 0..20 {
+        let weather = Weather {
+            latency_ns: 20 * MS,
+            ..Weather::STILL
+        };
+        let stage = Stage::new(seed, weather, &plan(PLAN), 1, false);
+        for number in 0..3 {
+            let flawed = std::cell::Cell::new(false);
+            let manner = Manner::plain(move |ask| Reply {
+                flaw: match ask.method {
+                    "DELETE" => Flaw::Cut(900, flawed.replace(true)),
+                    _ => Flaw::None,
+                },
+                ..Reply::plain(Shape::Length, 2_000)
+            });
+            stage.backend(number, || Door::Accept, manner);
+        }
+        let delete = Ask {
+            method: "DELETE",
+            ..Ask::get()
+        };
+        let mut script = Script::of(vec![Ask::get(), delete]);
+        script.pipelined = true;
+        let seens = stage.client(script);
+        stage.run_clients();
+        assert_eq!(seens.borrow()[0], Seen::Answer(200), "{seed}: {seens:?}");
+        stage.finish();
+    }
 }

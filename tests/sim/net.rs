@@ -172,7 +172,7 @@ impl Link {
 
     fn finish(&self, side: usize) {
         let mut way = self.ways[side].borrow_mut();
-        if way.fin.is_none() {
+        if way.fin.is_none() && way.reset.is_none() {
             way.fin = Some(self.arrival().max(way.last));
             way.wake();
         }
@@ -258,7 +258,8 @@ impl SimStream {
         }
         way.readers.push(cx.waker().clone());
         if let Some(at) = way.next() {
-            self.link.world.wake_at(at.max(now + 1), cx.waker());
+            debug_assert!(at > now, "what has arrived is seen above");
+            self.link.world.wake_at(at, cx.waker());
         }
         Poll::Pending
     }

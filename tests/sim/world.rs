@@ -207,9 +207,18 @@ impl World {
             if done() {
                 return;
             }
-            let first = self.0.sleepers.borrow_mut().pop_first();
-            let ((at, _), waker) = first.expect("somebody waits for something that can happen");
-            self.0.now.set(self.now().max(at));
+            self.pass_time();
+        }
+    }
+
+    /// Goes on to when the next sleeper is due, and wakes all that are due then.
+    fn pass_time(&self) {
+        let mut sleepers = self.0.sleepers.borrow_mut();
+        let first = sleepers.first_key_value().map(|((at, _), _)| *at);
+        let at = first.expect("somebody waits for something that can happen");
+        self.0.now.set(self.now().max(at));
+        let later = sleepers.split_off(&(self.now() + 1, 0));
+        for (_, waker) in std::mem::replace(&mut *sleepers, later) {
             waker.wake();
         }
     }
