@@ -279,9 +279,13 @@ fn tables(out: &mut String, outcome: &Outcome, verdicts: &[Verdict]) {
         ("sent", rate(total.bytes_out)),
         ("connections opened", count(total.connects)),
         ("closed by the target while idle", count(total.reconnects)),
-        ("send lag, p99", time(total.lag.value_at_quantile(0.99))),
     ];
     let traffic = traffic.map(|(name, value)| (name.to_owned(), value, ""));
+    // A closed loop has no times at which something is due.
+    let lag = (!total.lag.is_empty()).then(|| {
+        let lag = time(total.lag.value_at_quantile(0.99));
+        ("send lag, p99".to_owned(), lag, "")
+    });
     let threads = outcome.threads.iter().enumerate().map(|(number, thread)| {
         let share = thread.usage.cpu_ns as f64 / thread.wall_ns.max(1) as f64;
         (
@@ -292,7 +296,7 @@ fn tables(out: &mut String, outcome: &Outcome, verdicts: &[Verdict]) {
     });
     table(
         "Traffic and generator",
-        &mut traffic.into_iter().chain(threads),
+        &mut traffic.into_iter().chain(lag).chain(threads),
     );
 }
 
