@@ -563,6 +563,15 @@ mod tests {
                     fast: true,
                 }),
             ),
+        ];
+        for (line, command) in cases {
+            assert_eq!(check(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn load_tests() {
+        let cases = [
             ("bench", Command::Bench(BenchArgs::default())),
             (
                 "bench --url http://a --header A:b --header C:d --scenario s --scale 0.1 --json j --html h",

@@ -508,98 +508,100 @@ mod tests {
 
     const URL: (Key, &str) = (Key::Url, "http://127.0.0.1:8080/");
 
+    /// Text, part of the report, part of its hint.
+    const MISTAKES: &[(&str, &str, &str)] = &[
+        (
+            "methd = \"GET\"",
+            "s.toml:1:1: methd: unknown key",
+            "did you mean \"method\"?",
+        ),
+        (
+            "timeout = 5",
+            "s.toml:1:11: timeout: 5 has no unit",
+            "write \"5s\"",
+        ),
+        (
+            "body = \"5k\"",
+            "s.toml:1:8: body: \"k\" is no unit",
+            "\"5KiB\"?",
+        ),
+        (
+            "keep_alive = \"true\"",
+            "s.toml:1:14: keep_alive: expected true or false",
+            "",
+        ),
+        (
+            "url = \"127.0.0.1\"",
+            "s.toml:1:7: url: \"127.0.0.1\" is no URL",
+            "http://127.0.0.1",
+        ),
+        (
+            "header = [\"A\"]",
+            "s.toml:1:11: header: \"A\" is no header",
+            "Name: value",
+        ),
+        ("users = 5", "s.toml:1:1: users: unknown key", ""),
+        (
+            "pipeline = 0",
+            "s.toml:1:12: pipeline: 0 is not in 1 to 64",
+            "",
+        ),
+        (
+            "pipeline = 2\nkeep_alive = false",
+            "s.toml: pipeline: there is nothing to",
+            "",
+        ),
+        (
+            "connections = 5",
+            "s.toml: connections: each user has one",
+            "",
+        ),
+        (
+            "clients = 5\nurl = \"http://a/\"",
+            "s.toml: clients: other client",
+            "",
+        ),
+        (
+            "[thresholds]\np59 = \"1s\"",
+            "s.toml:2:1: thresholds.p59: unknown key",
+            "\"p50\"?",
+        ),
+        (
+            "[thresholds]\nerrors = 1",
+            "s.toml:2:10: thresholds.errors: expected a string",
+            "\"1%\"",
+        ),
+        (
+            "[thresholds]\nerrors = \"101%\"",
+            "s.toml:2:10: thresholds.errors: \"101%\" is no",
+            "",
+        ),
+        (
+            "[[stages]]\nuser = 5",
+            "s.toml:2:1: stages[0].user: unknown key",
+            "\"users\"?",
+        ),
+        (
+            "[[stages]]\nusers = 5",
+            "s.toml:1:1: stages[0]: no duration",
+            "",
+        ),
+        (
+            "[[stages]]\nrate = 5\nduration = \"1s\"",
+            "stages[1].users: a scenario has either",
+            "",
+        ),
+        (
+            "[[stages]]\nusers = 5\nduration = \"25h\"",
+            "stages[0].duration: \"25h\" is too long",
+            "",
+        ),
+    ];
+
     #[test]
     fn mistakes_are_named_with_their_line() {
         let stage = "\n[[stages]]\nusers = 1\nduration = \"1s\"\n";
-        let cases = [
-            (
-                "methd = \"GET\"",
-                "s.toml:1:1: methd: unknown key",
-                "did you mean \"method\"?",
-            ),
-            (
-                "timeout = 5",
-                "s.toml:1:11: timeout: 5 has no unit",
-                "write \"5s\"",
-            ),
-            (
-                "body = \"5k\"",
-                "s.toml:1:8: body: \"k\" is no unit",
-                "\"5KiB\"?",
-            ),
-            (
-                "keep_alive = \"true\"",
-                "s.toml:1:14: keep_alive: expected true or false",
-                "",
-            ),
-            (
-                "url = \"127.0.0.1\"",
-                "s.toml:1:7: url: \"127.0.0.1\" is no URL",
-                "http://127.0.0.1",
-            ),
-            (
-                "header = [\"A\"]",
-                "s.toml:1:11: header: \"A\" is no header",
-                "Name: value",
-            ),
-            ("users = 5", "s.toml:1:1: users: unknown key", ""),
-            (
-                "pipeline = 0",
-                "s.toml:1:12: pipeline: 0 is not in 1 to 64",
-                "",
-            ),
-            (
-                "pipeline = 2\nkeep_alive = false",
-                "s.toml: pipeline: there is nothing to",
-                "",
-            ),
-            (
-                "connections = 5",
-                "s.toml: connections: each user has one",
-                "",
-            ),
-            (
-                "clients = 5\nurl = \"http://a/\"",
-                "s.toml: clients: other client",
-                "",
-            ),
-            (
-                "[thresholds]\np59 = \"1s\"",
-                "s.toml:2:1: thresholds.p59: unknown key",
-                "\"p50\"?",
-            ),
-            (
-                "[thresholds]\nerrors = 1",
-                "s.toml:2:10: thresholds.errors: expected a string",
-                "\"1%\"",
-            ),
-            (
-                "[thresholds]\nerrors = \"101%\"",
-                "s.toml:2:10: thresholds.errors: \"101%\" is no",
-                "",
-            ),
-            (
-                "[[stages]]\nuser = 5",
-                "s.toml:2:1: stages[0].user: unknown key",
-                "\"users\"?",
-            ),
-            (
-                "[[stages]]\nusers = 5",
-                "s.toml:1:1: stages[0]: no duration",
-                "",
-            ),
-            (
-                "[[stages]]\nrate = 5\nduration = \"1s\"",
-                "stages[1].users: a scenario has either",
-                "",
-            ),
-            (
-                "[[stages]]\nusers = 5\nduration = \"25h\"",
-                "stages[0].duration: \"25h\" is too long",
-                "",
-            ),
-        ];
-        for (text, problem, hint) in cases {
+        for (text, problem, hint) in MISTAKES {
             let found = report(&format!("{text}{stage}"), &[URL]);
             assert!(
                 found.contains(problem) && found.contains(hint),
