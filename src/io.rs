@@ -83,8 +83,16 @@ pub trait Stream: 'static {
     /// Makes the coming close a reset, so that a cut response cannot look complete.
     fn reset_on_close(&self);
 
-    /// The descriptor, where the kernel can move bytes by itself.
-    fn splice_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// The socket, where the kernel can move bytes by itself.
+    fn spliceable(&self) -> Option<Spliceable<'_>>;
+}
+
+/// A socket that the kernel can move bytes from and to.
+#[derive(Clone, Copy)]
+pub struct Spliceable<'s> {
+    pub fd: BorrowedFd<'s>,
+    /// Transfers that hold the socket in non-blocking mode: both directions of an exchange may run at once.
+    pub holds: &'s Cell<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +176,8 @@ pub struct Socket {
     canceller: RefCell<Option<Canceller>>,
     /// Operations that have not ended. One that was dropped before its end is counted for ever.
     running: Cell<u32>,
+    /// See [`Spliceable`].
+    holds: Cell<u32>,
 }
 
 impl Socket {
@@ -187,6 +197,7 @@ impl Socket {
             is_tcp: true,
             canceller: RefCell::new(None),
             running: Cell::new(0),
+            holds: Cell::new(0),
         }
     }
 
@@ -366,8 +377,11 @@ impl Stream for Socket {
         let _ = rustix::net::sockopt::set_socket_linger(self, Some(Duration::ZERO));
     }
 
-    fn splice_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.is_tcp.then(|| self.as_fd())
+    fn spliceable(&self) -> Option<Spliceable<'_>> {
+        self.is_tcp.then(|| Spliceable {
+            fd: self.as_fd(),
+            holds: &self.holds,
+        })
     }
 }
 

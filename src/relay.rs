@@ -12,7 +12,7 @@ use rustix::pipe::SpliceFlags;
 
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
-use crate::io::{Race, Stream, closed, race};
+use crate::io::{Race, Spliceable, Stream, closed, race};
 use crate::timer::{Elapsed, NEVER, Timer, Timers};
 
 /// From this many bytes on, moving them in the kernel costs less than copying them (`scripts/bench`).
@@ -160,21 +160,29 @@ impl Pipes {
     }
 }
 
-/// Holds both sockets in non-blocking mode while bytes are spliced. Ring operations on them meanwhile get
-/// EAGAIN, which `Socket::read` and `Socket::write` turn into a wait for readiness.
+/// Holds both sockets in non-blocking mode while bytes are spliced. Counted, because the other direction of the
+/// exchange may be spliced at the same time: a splice on a blocking socket would stop the whole shard. Ring
+/// operations on the sockets meanwhile may get EAGAIN (see `Stream::read`).
 struct NonBlocking<'a> {
-    from: BorrowedFd<'a>,
-    to: BorrowedFd<'a>,
+    from: Spliceable<'a>,
+    to: Spliceable<'a>,
     restore: bool,
 }
 
 impl<'a> NonBlocking<'a> {
-    fn hold(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Result<Self, Errno> {
+    fn hold(from: Spliceable<'a>, to: Spliceable<'a>) -> Result<Self, Errno> {
+        debug_assert_eq!(from.holds.get(), to.holds.get(), "held in pairs");
+        let held = to.holds.get() > 0;
         // The epoll engine's sockets are non-blocking for good.
-        let restore = !rustix::fs::fcntl_getfl(to)?.contains(rustix::fs::OFlags::NONBLOCK);
+        let restore =
+            held || !rustix::fs::fcntl_getfl(to.fd)?.contains(rustix::fs::OFlags::NONBLOCK);
+        if restore && !held {
+            rustix::io::ioctl_fionbio(from.fd, true)?;
+            rustix::io::ioctl_fionbio(to.fd, true)?;
+        }
         if restore {
-            rustix::io::ioctl_fionbio(from, true)?;
-            rustix::io::ioctl_fionbio(to, true)?;
+            from.holds.set(from.holds.get() + 1);
+            to.holds.set(to.holds.get() + 1);
         }
         Ok(NonBlocking { from, to, restore })
     }
@@ -182,10 +190,15 @@ impl<'a> NonBlocking<'a> {
 
 impl Drop for NonBlocking<'_> {
     fn drop(&mut self) {
-        if self.restore {
-            // Cannot fail on an open socket; a socket left non-blocking still works, only slower.
-            let _ = rustix::io::ioctl_fionbio(self.from, false);
-            let _ = rustix::io::ioctl_fionbio(self.to, false);
+        if !self.restore {
+            return;
+        }
+        for socket in [self.from, self.to] {
+            socket.holds.set(socket.holds.get() - 1);
+            if socket.holds.get() == 0 {
+                // Cannot fail on an open socket; a socket left non-blocking still works, only slower.
+                let _ = rustix::io::ioctl_fionbio(socket.fd, false);
+            }
         }
     }
 }
@@ -216,7 +229,7 @@ struct Load {
 impl<S: Stream> Transfer<'_, S> {
     /// Moves exactly `bytes`. Gives the number of bytes that reached the receiver's socket, and how it ended.
     pub async fn run(&self, bytes: u64) -> (u64, Result<(), Cut>) {
-        let (Some(from), Some(to)) = (self.from.splice_fd(), self.to.splice_fd()) else {
+        let (Some(from), Some(to)) = (self.from.spliceable(), self.to.spliceable()) else {
             return (0, Err(Cut::Unable));
         };
         let Some(pipe) = self.pipes.borrow_mut().take() else {
@@ -230,6 +243,7 @@ impl<S: Stream> Transfer<'_, S> {
             inside: 0,
             moved: 0,
         };
+        let (from, to) = (from.fd, to.fd);
         let mut turns = 0;
         let ended = loop {
             let filled = match self.fill(from, &pipe, &mut load) {

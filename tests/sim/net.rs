@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use corelane::buf::Buf;
 use corelane::config::plan::Nanos;
-use corelane::io::{Io, Peek, Stream, Target};
+use corelane::io::{Io, Peek, Spliceable, Stream, Target};
 
 use crate::world::{MS, World};
 
@@ -561,7 +560,7 @@ impl Stream for SimStream {
         self.abort();
     }
 
-    fn splice_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn spliceable(&self) -> Option<Spliceable<'_>> {
         None
     }
 }
