@@ -251,6 +251,7 @@ async fn held<I: Io>(
         sent: &whole,
         answering: &answering,
         due: Cell::new(NEVER),
+        early: Cell::new(NEVER),
     };
     let received = receive.run().await;
     let stale = link.reused && request.job.method.is_idempotent();
@@ -302,10 +303,12 @@ async fn streamed<I: Io>(
         sent: &sent,
         answering: &answering,
         due: Cell::new(NEVER),
+        early: Cell::new(NEVER),
     };
     let mut up = pin!(upload.run(&mut conn.input, std::mem::take(head), request.job));
     let mut down = pin!(receive.run());
     let mut uploading = true;
+    let mut unsent = Reason::BackendClosed;
     std::future::poll_fn(|cx| {
         if uploading && let Poll::Ready(uploaded) = up.as_mut().poll(cx) {
             uploading = false;
@@ -314,7 +317,10 @@ async fn streamed<I: Io>(
                     sent.set(true);
                     receive.expect(request.timeouts.first_byte_ns);
                 }
-                Uploaded::BackendCut => receive.expect(EARLY_NS),
+                Uploaded::Backend(reason) => {
+                    unsent = stalled(request, shard, reason);
+                    receive.expect(EARLY_NS);
+                }
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
                     let begun = answering.get();
@@ -326,7 +332,7 @@ async fn streamed<I: Io>(
         match down.as_mut().poll(cx) {
             // The response did not come because the request could not be sent.
             Poll::Ready(Received::Silent(Reason::FirstByteTimeout)) if !sent.get() => {
-                Poll::Ready(Ok(Received::Silent(Reason::BackendClosed)))
+                Poll::Ready(Ok(Received::Silent(unsent)))
             }
             Poll::Ready(received) => Poll::Ready(Ok(received)),
             Poll::Pending => Poll::Pending,

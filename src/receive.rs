@@ -40,6 +40,8 @@ pub struct Receive<'r, I: Io> {
     pub answering: &'r Cell<bool>,
     /// When the wait that is going on is over; `attempt` sets it when the request has been sent meanwhile.
     pub due: Cell<Nanos>,
+    /// When waiting for the response to a request that will never be sent to its end is over.
+    pub early: Cell<Nanos>,
 }
 
 /// How the response half ended.
@@ -127,7 +129,11 @@ impl<I: Io> Receive<'_, I> {
                         if interims > INTERIMS_MAX {
                             return Err(Received::Failed(Reason::BadResponse(Reject::BadStatus)));
                         }
+                        // Within an interim response nothing else may be said to the client, and the
+                        // deadline is that of its write.
+                        self.answering.set(!out.is_empty());
                         self.send(out).await?;
+                        self.answering.set(false);
                         continue;
                     }
                     Ok(Digest::Final(head)) => {
@@ -170,7 +176,7 @@ impl<I: Io> Receive<'_, I> {
         let deadline = if self.sent.get() {
             due
         } else {
-            self.patience.until
+            self.early.get().min(self.patience.until)
         };
         match self.read(inbound, deadline).await {
             Err(Waited::Late) => Err(late),
@@ -352,7 +358,11 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// One read from the backend. After some silence the client is watched too, once nobody else reads from it.
-    async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
+    async fn read(
+        &self,
+        inbound: &mut Buf,
+        mut deadline: Nanos,
+    ) -> Result<io::Result<usize>, Waited> {
         loop {
             let buf = std::mem::take(inbound);
             let mut read = pin!(self.backend.read(buf));
@@ -381,8 +391,10 @@ impl<I: Io> Receive<'_, I> {
             }
             // The upload is being spliced to this socket.
             let readable = Box::pin(self.backend.readable());
-            if let Err(Elapsed) = self.timer.at(self.due.get(), readable).await {
-                return Err(Waited::Late);
+            match self.timer.at(self.due.get(), readable).await {
+                Err(Elapsed) if self.is_due() => return Err(Waited::Late),
+                // `expect` may have set another deadline meanwhile.
+                Ok(_) | Err(Elapsed) => deadline = self.due.get(),
             }
         }
     }
@@ -393,11 +405,16 @@ impl<I: Io> Receive<'_, I> {
 
     /// The request has been sent, or will never be: a response that has not begun is due in `wait_ns`.
     pub fn expect(&self, wait_ns: Nanos) {
+        let timers = &self.shard.timers;
+        let due = timers.after(wait_ns).min(self.patience.until);
+        if !self.sent.get() {
+            // For this wait and all that follow: part of a head, or an interim response, is no answer yet.
+            self.early.set(due);
+        }
         if self.answering.get() {
             return;
         }
-        let timers = &self.shard.timers;
-        self.due.set(timers.after(wait_ns).min(self.patience.until));
+        self.due.set(due);
         let glance = if self.sent.get() {
             timers.after(WATCH_NS)
         } else {
