@@ -196,7 +196,12 @@ impl<I: Io> Upload<'_, I> {
                     self.shard
                         .metrics
                         .add(Counter::ClientReceivedBytes, n as u64);
-                    return Ok(());
+                    // What is not spliced (chunks, short bodies, unix sockets) has its slowest pace too.
+                    return if self.pace.keeps(n as u64, self.shard.timers.now()) {
+                        Ok(())
+                    } else {
+                        Err(Uploaded::Client(Reason::BodyTimeout))
+                    };
                 }
             }
         }

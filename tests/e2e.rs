@@ -625,6 +625,40 @@ fn connections_limit_answers_503() {
 }
 
 #[test]
+fn a_trickled_body_is_refused() {
+    let silent = backend(|mut stream| {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    // Spliced, and twice not: short, and in chunks.
+    let bodies = [
+        ("Content-Length: 20000", "x"),
+        ("Content-Length: 9000", "x"),
+        ("Transfer-Encoding: chunked", "1\r\nx\r\n"),
+    ];
+    for engine in ENGINES {
+        let more = backend_key(std::slice::from_ref(&silent))
+            + "\ntimeouts.client_body = \"200ms\"\nlimits.body_rate = \"1000B\"";
+        let proxy = Proxy::start(&config(engine, &more));
+        for (framing, piece) in bodies {
+            let mut client = TcpStream::connect(proxy.address).unwrap();
+            // The wait between two pieces, each of which would be soon enough by itself.
+            let pause = Duration::from_millis(20);
+            client.set_read_timeout(Some(pause)).unwrap();
+            let head = format!("POST / HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n");
+            client.write_all(head.as_bytes()).unwrap();
+            let mut answer = [0; 13];
+            let pieces = (0..500).take_while(|_| {
+                client.write_all(piece.as_bytes()).unwrap();
+                client.read_exact(&mut answer).is_err()
+            });
+            assert!(pieces.count() < 500, "{engine}: {framing} trickled on");
+            assert_eq!(&answer, b"HTTP/1.1 408 ", "{engine}: {framing}");
+        }
+        proxy.stop();
+    }
+}
+
+#[test]
 fn the_admin_pages_are_not_on_the_proxys_port() {
     let proxy = Proxy::start(&config("auto", &backend_key(&[mock_backend("behind")])));
     for path in ["/metrics", "/healthz", "/readyz"] {
