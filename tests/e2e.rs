@@ -8,7 +8,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -366,6 +366,46 @@ fn sigterm_drains() {
         );
         assert_eq!(waiting.body(&head, false).unwrap().bytes, b"done");
         waiting.closed().unwrap();
+        let (status, _, said) = proxy.wait();
+        assert_eq!(status.code(), Some(0), "{said:?}");
+    }
+}
+
+#[test]
+fn a_drain_takes_no_connection_that_it_will_not_serve() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow = listener.local_addr().unwrap().to_string();
+    let more = format!(
+        "clusters = [{{ name = \"slow\", {} }}, {{ name = \"fast\", {} }}]\n\
+         routes = [{{ path = \"/slow\", cluster = \"slow\" }}, {{ cluster = \"fast\" }}]",
+        backend_key(&[slow]),
+        backend_key(&[mock_backend("fast")])
+    );
+    for engine in ENGINES {
+        let mut proxy = Proxy::start(&config(engine, &more));
+        let (mut waiting, mut backend) = pending_request(&proxy, &listener);
+        proxy.signal(Signal::TERM);
+        proxy.wait_for_message("draining");
+        while let Ok(mut late) = TcpStream::connect(proxy.address) {
+            // Its request takes a while to come.
+            let pause = Duration::from_millis(50);
+            late.set_read_timeout(Some(pause)).unwrap();
+            let mut answer = [0; 12];
+            match late.read(&mut answer) {
+                Ok(_) => panic!("{engine}: taken and closed at once"),
+                // Nobody took it: it came when the listener was being closed.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
+                Err(_) => {}
+            }
+            late.set_read_timeout(Some(PATIENCE)).unwrap();
+            let _ = late.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            match late.read_exact(&mut answer) {
+                Ok(()) => assert_eq!(&answer, b"HTTP/1.1 200", "{engine}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{engine}"),
+            }
+        }
+        backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(waiting.head().unwrap().status(), Some(200));
         let (status, _, said) = proxy.wait();
         assert_eq!(status.code(), Some(0), "{said:?}");
     }
