@@ -199,12 +199,29 @@ async fn exchange<I: Io>(
     };
     metrics.inflight_sub();
     match request.record.status.get() {
+        0 if is_clients_fault(&received) => {}
         0 => metrics.failed(),
         status => metrics.answered(status),
     }
     match received {
         Ok(received) => judge(conn, request, way, link, received).await,
         Err(outcome) => outcome,
+    }
+}
+
+/// There was no response because the client went away or sent what we refuse: no error of the backend.
+fn is_clients_fault(received: &Result<Received, Outcome>) -> bool {
+    match received {
+        Ok(Received::ClientGone | Received::ClientStalled) | Err(Outcome::Over(_)) => true,
+        Err(Outcome::Failed(reason)) => reason.status() < 500,
+        Ok(
+            Received::Complete { .. }
+            | Received::Upgraded { .. }
+            | Received::Silent(_)
+            | Received::Failed(_)
+            | Received::Truncated(_),
+        )
+        | Err(Outcome::Stale) => false,
     }
 }
 

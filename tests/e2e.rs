@@ -699,6 +699,49 @@ fn a_trickled_body_is_refused() {
 }
 
 #[test]
+fn a_client_that_fails_is_no_error_of_its_backend() {
+    let silent = backend(|mut stream| {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    for engine in ENGINES {
+        let proxy = Proxy::start(&config(engine, &backend_key(std::slice::from_ref(&silent))));
+        for (request, rejected) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "client_abort"),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+                "client_abort",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+                "bad_chunk",
+            ),
+        ] {
+            let opened = format!(
+                "corelane_backend_connections_opened_total{{cluster=\"default\",backend=\"http://{silent}\"}}"
+            );
+            let reject = format!("corelane_rejected_total{{reason=\"{rejected}\"}}");
+            let (connections, before) = (proxy.metric(&opened), proxy.metric(&reject));
+            let mut client = client(&proxy);
+            client.send(request.as_bytes());
+            proxy
+                .wait_for_metric(&opened, |now| now > connections)
+                .unwrap();
+            if rejected == "bad_chunk" {
+                client.send(b"x");
+                assert_eq!(client.head().unwrap().status(), Some(400));
+            }
+            drop(client);
+            proxy.wait_for_metric(&reject, |now| now > before).unwrap();
+        }
+        let errors = format!(
+            "corelane_backend_requests_total{{cluster=\"default\",backend=\"http://{silent}\",code=\"error\"}}"
+        );
+        assert_eq!(proxy.metric(&errors), 0, "{engine}");
+        proxy.stop();
+    }
+}
+
+#[test]
 fn the_admin_pages_are_not_on_the_proxys_port() {
     let proxy = Proxy::start(&config("auto", &backend_key(&[mock_backend("behind")])));
     for path in ["/metrics", "/healthz", "/readyz"] {
