@@ -10,12 +10,12 @@ use crate::net::{Door, SimStream, Weather};
 use crate::stage::{PLAN, Stage, address, plan};
 use crate::world::{MS, SECOND};
 
-fn stage(text: &str) -> Stage {
+pub fn stage(text: &str) -> Stage {
     Stage::new(1, Weather::STILL, &plan(text), 1, false)
 }
 
 /// Answers by hand: the same on each connection.
-fn by_hand<F: Future<Output = ()> + 'static>(
+pub fn by_hand<F: Future<Output = ()> + 'static>(
     stage: &Stage,
     serve: impl Fn(Rc<SimStream>) -> F + Clone + 'static,
 ) {
@@ -189,7 +189,7 @@ fn head_beyond_the_limit_is_refused_however_it_comes() {
 }
 
 /// Sends a request so many times, each after the response to the one before; all that came back.
-fn raw(stage: &Stage, request: &'static [u8], times: usize) -> String {
+pub fn raw(stage: &Stage, request: &'static [u8], times: usize) -> String {
     let stream = stage.connect(0).expect("there is room");
     let got = Rc::new(std::cell::RefCell::new(Vec::new()));
     let (world, keep) = (stage.world.clone(), Rc::clone(&got));
