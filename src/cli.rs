@@ -3,6 +3,7 @@
 //! Decides: commands, flags, exit codes. May not know: what a key means, sockets.
 //! Invariant: a flag that its command does not take is refused, never ignored.
 
+mod bench;
 pub mod text;
 
 use std::ffi::OsString;
@@ -10,6 +11,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::bench::Args as BenchArgs;
+use crate::bench::scenario::Key;
 use crate::config::keys::{LEVEL_NAMES, LEVELS};
 use crate::config::plan::Level;
 use crate::config::report::nearest;
@@ -45,13 +48,14 @@ impl Exit {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     Run(RunArgs),
     Check(RunArgs),
     Show { run: RunArgs, origins: bool },
     Demo(DemoArgs),
     Mock(mock::Args),
+    Bench(BenchArgs),
     Version,
     Help,
 }
@@ -103,12 +107,18 @@ enum Flag {
     Fail,
     FailStatus,
     Fast,
+    Scenario,
+    Scale,
+    Json,
+    Html,
+    /// A key of a load test's scenario.
+    Load(Key),
     Help,
     Version,
 }
 
 impl Flag {
-    const ALL: [Flag; 14] = [
+    const OWN: [Flag; 18] = [
         Flag::Config,
         Flag::Shards,
         Flag::LogLevel,
@@ -121,9 +131,17 @@ impl Flag {
         Flag::Fail,
         Flag::FailStatus,
         Flag::Fast,
+        Flag::Scenario,
+        Flag::Scale,
+        Flag::Json,
+        Flag::Html,
         Flag::Help,
         Flag::Version,
     ];
+
+    fn all() -> impl Iterator<Item = Flag> {
+        Flag::OWN.into_iter().chain(Key::ALL.map(Flag::Load))
+    }
 
     fn long(self) -> &'static str {
         match self {
@@ -139,6 +157,11 @@ impl Flag {
             Flag::Fail => "fail",
             Flag::FailStatus => "fail-status",
             Flag::Fast => "fast",
+            Flag::Scenario => "scenario",
+            Flag::Scale => "scale",
+            Flag::Json => "json",
+            Flag::Html => "html",
+            Flag::Load(key) => key.flag(),
             Flag::Help => "help",
             Flag::Version => "version",
         }
@@ -159,7 +182,12 @@ impl Flag {
             | Flag::Delay
             | Flag::Fail
             | Flag::FailStatus
-            | Flag::Fast => None,
+            | Flag::Fast
+            | Flag::Scenario
+            | Flag::Scale
+            | Flag::Json
+            | Flag::Html
+            | Flag::Load(_) => None,
         }
     }
 
@@ -174,7 +202,12 @@ impl Flag {
             | Flag::Name
             | Flag::Delay
             | Flag::Fail
-            | Flag::FailStatus => true,
+            | Flag::FailStatus
+            | Flag::Scenario
+            | Flag::Scale
+            | Flag::Json
+            | Flag::Html
+            | Flag::Load(_) => true,
         }
     }
 }
@@ -187,16 +220,18 @@ enum Verb {
     Config,
     Demo,
     Mock,
+    Bench,
     Version,
     Help,
 }
 
-const VERBS: [(&str, Verb); 7] = [
+const VERBS: [(&str, Verb); 8] = [
     ("run", Verb::Run),
     ("check", Verb::Check),
     ("config", Verb::Config),
     ("demo", Verb::Demo),
     ("mock", Verb::Mock),
+    ("bench", Verb::Bench),
     ("version", Verb::Version),
     ("help", Verb::Help),
 ];
@@ -239,6 +274,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         },
         Verb::Demo => Command::Demo(flags.demo()?),
         Verb::Mock => Command::Mock(flags.mock()?),
+        Verb::Bench => Command::Bench(flags.bench()?),
         Verb::Version => Command::Version,
         Verb::Help => Command::Help,
     };
@@ -296,13 +332,12 @@ fn split(arguments: impl IntoIterator<Item = OsString>) -> Result<Words, Usage> 
             }
             lexopt::Arg::Long(name) => long(name)?,
             lexopt::Arg::Short(letter) => {
-                let known = Flag::ALL
-                    .into_iter()
-                    .find(|flag| flag.short() == Some(letter));
+                let known = Flag::all().find(|flag| flag.short() == Some(letter));
                 known.ok_or_else(|| usage(format!("unknown flag -{letter}")))?
             }
         };
-        if found.flags.0.iter().any(|(known, _)| *known == flag) {
+        let may_repeat = flag == Flag::Load(Key::Header);
+        if !may_repeat && found.flags.0.iter().any(|(known, _)| *known == flag) {
             return Err(usage(format!("--{} is given twice", flag.long())));
         }
         let value = if flag.takes_value() {
@@ -331,16 +366,14 @@ fn verb(word: &OsString) -> Result<Verb, Usage> {
 }
 
 fn long(name: &str) -> Result<Flag, Usage> {
-    if let Some(flag) = Flag::ALL.into_iter().find(|flag| flag.long() == name) {
+    if let Some(flag) = Flag::all().find(|flag| flag.long() == name) {
         return Ok(flag);
     }
     let usage = usage(format!("unknown flag --{name}"));
-    Err(
-        match nearest(name, Flag::ALL.iter().map(|flag| flag.long())) {
-            Some(known) => usage.hint(format!("did you mean --{known}?")),
-            None => usage,
-        },
-    )
+    Err(match nearest(name, Flag::all().map(Flag::long)) {
+        Some(known) => usage.hint(format!("did you mean --{known}?")),
+        None => usage,
+    })
 }
 
 /// The flags that were given; each command takes out what it knows.
@@ -537,6 +570,30 @@ mod tests {
     }
 
     #[test]
+    fn load_tests() {
+        let cases = [
+            ("bench", Command::Bench(BenchArgs::default())),
+            (
+                "bench --url http://a --header A:b --header C:d --scenario s --scale 0.1 --json j --html h",
+                Command::Bench(BenchArgs {
+                    scenario: Some("s".into()),
+                    scale: Some(0.1),
+                    json: Some("j".into()),
+                    html: Some("h".into()),
+                    settings: vec![
+                        (Key::Url, "http://a".into()),
+                        (Key::Header, "A:b".into()),
+                        (Key::Header, "C:d".into()),
+                    ],
+                }),
+            ),
+        ];
+        for (line, command) in cases {
+            assert_eq!(check(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
     fn wrong_arguments_say_what_was_meant() {
         let cases = [
             (
@@ -578,6 +635,13 @@ mod tests {
                 "demo --listen 8080",
                 "--listen 8080 is no address with a port\n  write 127.0.0.1:8080",
             ),
+            ("run --rate 5", "--rate does not belong to this command"),
+            (
+                "bench --rat 5",
+                "unknown flag --rat\n  did you mean --rate?",
+            ),
+            ("bench --scale 0", "--scale 0 is not in 0.001 to 100"),
+            ("bench --url a --url b", "--url is given twice"),
             ("mock --fail 101", "--fail 101 is not in 0 to 100"),
             (
                 "--origin=yes config show",
@@ -595,7 +659,7 @@ mod tests {
 
     #[test]
     fn help_names_every_flag_and_command() {
-        for flag in Flag::ALL {
+        for flag in Flag::all() {
             assert!(HELP.contains(&format!("--{}", flag.long())), "{flag:?}");
             if let Some(letter) = flag.short() {
                 assert!(

@@ -34,3 +34,4 @@ pub mod cli; // arguments, and the configuration they name
 pub mod version; // what this binary is
 pub mod mock; // a backend to try things against
 pub mod demo; // three mock backends and the proxy in one process
+pub mod bench; // a load generator: corelane bench

@@ -7,7 +7,7 @@ use corelane::cli::text::{ConfigText, environment};
 use corelane::cli::{self, Command, Exit, RunArgs};
 use corelane::config::plan::Plan;
 use corelane::config::{self, Source};
-use corelane::{demo, mock, server, version};
+use corelane::{bench, demo, mock, server, version};
 
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os().skip(1)) {
@@ -30,6 +30,7 @@ fn dispatch(command: Command) -> u8 {
         Command::Show { run, origins } => show(&run, origins).code(),
         Command::Demo(args) => demo::run(args.listen, args.backends, run_text),
         Command::Mock(args) => mock::run(args),
+        Command::Bench(args) => bench::command(&args).code(),
         Command::Version => print(&format!("{}\n", version::line())).code(),
         Command::Help => print(cli::HELP).code(),
     }

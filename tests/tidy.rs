@@ -41,6 +41,11 @@ const DOORS: &[(&[&str], &[Listed])] = &[
     (
         &["rustix", "socket2"],
         &[
+            ("src/bench/alarm.rs", "a timer of the kernel"),
+            (
+                "src/bench/wire.rs",
+                "connects from an address of its choice, which no shard does",
+            ),
             ("src/conn.rs", "names one error of the kernel: cancelled"),
             ("src/io.rs", "the one door of a shard to the outside"),
             ("src/listen.rs", "options of listening sockets"),
@@ -55,6 +60,7 @@ const DOORS: &[(&[&str], &[Listed])] = &[
     (
         &["io_uring::", "core_affinity"],
         &[
+            ("src/bench/run.rs", "pins the threads that it starts"),
             ("src/engine.rs", "flags of a shard's ring"),
             ("src/mock.rs", "flags of the backend's ring"),
             ("src/server.rs", "pins the threads that it starts"),
@@ -64,6 +70,10 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &["std::thread", "thread::spawn"],
         &[
             ("src/admin.rs", "its own thread"),
+            (
+                "src/bench/run.rs",
+                "starts the threads of the load generator",
+            ),
             ("src/log/writer.rs", "its own thread: writing may block"),
             ("src/mock.rs", "a program of its own: the backend"),
             ("src/server.rs", "starts the shards"),

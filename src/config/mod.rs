@@ -12,11 +12,11 @@ mod check;
 pub mod file;
 pub mod keys;
 pub mod plan;
-mod read;
+pub(crate) mod read;
 pub mod report;
 mod resolve;
 mod show;
-mod units;
+pub(crate) mod units;
 pub mod value;
 
 use file::{File, Found, Settings};

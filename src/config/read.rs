@@ -18,13 +18,13 @@ const OTHER_VARIABLES: &[&str] = &["CORELANE_CONFIG"];
 const SUBSTITUTED_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) raw: Raw,
-    pub(super) at: At,
+pub(crate) struct Node {
+    pub(crate) raw: Raw,
+    pub(crate) at: At,
 }
 
 #[derive(Debug)]
-pub(super) enum Raw {
+pub(crate) enum Raw {
     /// `loose` text came from the environment: it may spell a number, a flag, or a list with commas.
     Text {
         text: String,
@@ -39,15 +39,15 @@ pub(super) enum Raw {
 }
 
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) name: String,
-    pub(super) name_at: At,
-    pub(super) node: Node,
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) name_at: At,
+    pub(crate) node: Node,
 }
 
 impl Raw {
     /// For "expected …, found …".
-    pub(super) fn noun(&self) -> &'static str {
+    pub(crate) fn noun(&self) -> &'static str {
         match self {
             Raw::Text { .. } => "a string",
             Raw::Integer(_) => "a number",
@@ -61,7 +61,7 @@ impl Raw {
 }
 
 /// The members of the whole text, or `None` when its syntax is broken.
-pub(super) fn document(
+pub(crate) fn document(
     text: &str,
     environment: &[(String, String)],
     notes: &mut Notes,
@@ -115,7 +115,7 @@ pub(super) fn overrides(environment: &[(String, String)], notes: &mut Notes) -> 
 }
 
 /// A value that was given as plain text: by a variable or a flag.
-pub(super) fn loose(text: &str, at: At) -> Node {
+pub(crate) fn loose(text: &str, at: At) -> Node {
     Node {
         raw: Raw::Text {
             text: text.to_owned(),
@@ -301,7 +301,7 @@ fn leaf(value: &DeValue<'_>) -> Raw {
     }
 }
 
-pub(super) fn join(path: &str, name: &str) -> String {
+pub(crate) fn join(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
     } else {

@@ -56,7 +56,7 @@ impl Fault {
 
 /// Collects problems while a configuration is read.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     list: Vec<(At, String, Fault)>,
     /// Where a value begins that could not be read at all: it causes no second problem.
     broken: HashSet<usize>,
@@ -64,26 +64,26 @@ pub(super) struct Notes {
 
 impl Notes {
     /// A problem with a value that has none of its own to judge.
-    pub(super) fn broken(&mut self, at: &At, path: &str, fault: Fault) {
+    pub(crate) fn broken(&mut self, at: &At, path: &str, fault: Fault) {
         self.add(at, path, fault);
         if let At::File(span) = at {
             self.broken.insert(span.start);
         }
     }
 
-    pub(super) fn add(&mut self, at: &At, path: &str, fault: Fault) {
+    pub(crate) fn add(&mut self, at: &At, path: &str, fault: Fault) {
         if matches!(at, At::File(span) if self.broken.contains(&span.start)) {
             return;
         }
         self.list.push((at.clone(), path.to_owned(), fault));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     /// Fixes the problems to lines of the text.
-    pub(super) fn finish(mut self, file: &str, text: &str) -> Problems {
+    pub(crate) fn finish(mut self, file: &str, text: &str) -> Problems {
         self.list.sort_by_key(|(at, _, _)| match at {
             At::File(span) => (0, span.start),
             At::Default => (1, 0),

@@ -21,7 +21,7 @@ const SIZES: &[(&str, u64)] = &[
     ("B", 1),
 ];
 
-pub(super) fn parse_duration(text: &str) -> Result<Nanos, Fault> {
+pub(crate) fn parse_duration(text: &str) -> Result<Nanos, Fault> {
     let (digits, unit) = split(text);
     match unit.to_ascii_lowercase().as_str() {
         "" => Err(Fault::new(format!("\"{text}\" has no unit"))
@@ -40,7 +40,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Nanos, Fault> {
     }
 }
 
-pub(super) fn parse_size(text: &str) -> Result<u64, Fault> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, Fault> {
     let (digits, unit) = split(text);
     match unit.to_ascii_lowercase().as_str() {
         "" => Err(Fault::new(format!("\"{text}\" has no unit"))
@@ -58,11 +58,11 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Fault> {
     }
 }
 
-pub(super) fn show_duration(nanos: Nanos) -> String {
+pub(crate) fn show_duration(nanos: Nanos) -> String {
     show(nanos, DURATIONS)
 }
 
-pub(super) fn show_size(bytes: u64) -> String {
+pub(crate) fn show_size(bytes: u64) -> String {
     show(bytes, SIZES)
 }
 

@@ -129,7 +129,7 @@ fn show_listen(listen: &Listen) -> String {
     }
 }
 
-pub(super) fn wrong_type(expected: &str, raw: &Raw) -> Fault {
+pub(crate) fn wrong_type(expected: &str, raw: &Raw) -> Fault {
     Fault::new(format!("expected {expected}, found {}", raw.noun()))
 }
 
@@ -170,7 +170,7 @@ fn whole(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Re
 }
 
 /// A number, or text of the environment that spells one. The error is a hint, when there is one.
-pub(super) fn integer(raw: &Raw) -> Result<i128, Option<String>> {
+pub(crate) fn integer(raw: &Raw) -> Result<i128, Option<String>> {
     match raw {
         Raw::Integer(number) => Ok(*number),
         Raw::Text { text, loose } => match (text.trim().parse::<i128>(), loose) {
@@ -182,7 +182,7 @@ pub(super) fn integer(raw: &Raw) -> Result<i128, Option<String>> {
     }
 }
 
-pub(super) fn in_range(number: i128, min: u64, max: u64) -> Option<u64> {
+pub(crate) fn in_range(number: i128, min: u64, max: u64) -> Option<u64> {
     u64::try_from(number)
         .ok()
         .filter(|number| (min..=max).contains(number))
