@@ -10,12 +10,12 @@ use crate::net::{Door, SimStream, Weather};
 use crate::stage::{PLAN, Stage, address, plan};
 use crate::world::{MS, SECOND};
 
-fn stage(text: &str) -> Stage {
+pub fn stage(text: &str) -> Stage {
     Stage::new(1, Weather::STILL, &plan(text), 1, false)
 }
 
 /// Answers by hand: the same on each connection.
-fn by_hand<F: Future<Output = ()> + 'static>(
+pub fn by_hand<F: Future<Output = ()> + 'static>(
     stage: &Stage,
     serve: impl Fn(Rc<SimStream>) -> F + Clone + 'static,
 ) {
@@ -120,33 +120,40 @@ fn nothing_is_repeated_after_an_interim_response() {
     stage.finish();
 }
 
-/// After a backend has stopped taking an upload, a part of a head kept the request waiting for ever.
+/// After a backend has stopped taking an upload, a part of a head or a 1xx kept the request waiting for ever.
 #[test]
-fn part_of_a_head_after_a_stalled_upload_has_a_deadline() {
-    let weather = Weather {
-        window: 5_000,
-        ..Weather::STILL
-    };
-    let stage = Stage::new(1, weather, &plan(PLAN), 1, false);
-    let world = stage.world.clone();
-    by_hand(&stage, move |stream| {
-        let world = world.clone();
-        async move {
-            // The upload is given up after 2 seconds, the wait for an early answer a second later.
-            world.sleep(2_500 * MS).await;
-            stream.put(b"HTTP/1.1 200 OK\r\nX-Half: ");
-            world.sleep(100 * SECOND).await;
-        }
-    });
-    let ask = Ask::post(Load::Length(100_000));
-    let seens = stage.client(Script::of(vec![ask]));
-    let began = stage.world.now();
-    stage.run_clients();
-    let took = stage.world.now() - began;
-    assert!(took < 8 * SECOND, "{} ms", took / MS);
-    assert_eq!(*seens.borrow(), [Seen::Refusal(504)]);
-    stage.run_for(100 * SECOND);
-    stage.finish();
+fn stalled_upload_has_a_deadline_whatever_is_said_meanwhile() {
+    let said: [(&[u8], u16); 3] = [
+        (b"", 502),
+        (b"HTTP/1.1 200 OK\r\nX-Half: ", 504),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", 502),
+    ];
+    for (bytes, status) in said {
+        let weather = Weather {
+            window: 5_000,
+            ..Weather::STILL
+        };
+        let stage = Stage::new(1, weather, &plan(PLAN), 1, false);
+        let world = stage.world.clone();
+        by_hand(&stage, move |stream| {
+            let world = world.clone();
+            async move {
+                // The upload is given up after 2 seconds, the wait for an early answer a second later.
+                world.sleep(2_500 * MS).await;
+                stream.put(bytes);
+                world.sleep(100 * SECOND).await;
+            }
+        });
+        let ask = Ask::post(Load::Length(100_000));
+        let seens = stage.client(Script::of(vec![ask]));
+        let began = stage.world.now();
+        stage.run_clients();
+        let took = stage.world.now() - began;
+        assert!(took < 8 * SECOND, "{status}: {} ms", took / MS);
+        assert_eq!(*seens.borrow(), [Seen::Refusal(status)]);
+        stage.run_for(100 * SECOND);
+        stage.finish();
+    }
 }
 
 /// A head beyond the limit that came in unlucky pieces filled its buffer, and the connection closed in silence.
@@ -189,7 +196,7 @@ fn head_beyond_the_limit_is_refused_however_it_comes() {
 }
 
 /// Sends a request so many times, each after the response to the one before; all that came back.
-fn raw(stage: &Stage, request: &'static [u8], times: usize) -> String {
+pub fn raw(stage: &Stage, request: &'static [u8], times: usize) -> String {
     let stream = stage.connect(0).expect("there is room");
     let got = Rc::new(std::cell::RefCell::new(Vec::new()));
     let (world, keep) = (stage.world.clone(), Rc::clone(&got));

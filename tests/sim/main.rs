@@ -18,5 +18,6 @@ mod limits;
 mod model;
 mod net;
 mod random;
+mod reuse;
 mod stage;
 mod world;
