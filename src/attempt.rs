@@ -468,11 +468,13 @@ async fn judge<I: Io>(
 }
 
 /// Ends a response that is not complete. To HTTP/1.0 it ends with the connection: only a reset says that it was
-/// cut. Elsewhere its framing says so, and a reset could destroy a response before it that is on its way.
+/// cut. Elsewhere its framing says so, and a reset could destroy the response before it, which is on its way.
 fn cut<S: Stream>(client: &S, job: &Job) -> Outcome {
-    match job.version {
-        Version::Http10 => client.reset_on_close(),
-        Version::Http11 => {}
-    }
-    Outcome::Over(Next::Close)
+    Outcome::Over(match job.version {
+        Version::Http10 => {
+            client.reset_on_close();
+            Next::Close
+        }
+        Version::Http11 => Next::Linger,
+    })
 }
