@@ -77,6 +77,10 @@ pub trait Stream: 'static {
     /// What a read would find now, without waiting and without taking anything.
     fn peek(&self) -> Peek;
 
+    /// Appends what a read would find now, at most the spare capacity, without waiting and without taking it.
+    /// Nothing where bytes cannot be spliced.
+    fn look(&self, bytes: &mut Vec<u8>);
+
     /// Sends our end; the other direction stays open.
     fn shutdown_write(&self);
 
@@ -365,6 +369,15 @@ impl Stream for Socket {
             Ok(_) => Peek::Bytes,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Peek::Quiet,
             Err(_) => Peek::Closed,
+        }
+    }
+
+    fn look(&self, bytes: &mut Vec<u8>) {
+        use rustix::net::RecvFlags;
+        if self.is_tcp {
+            let spare = rustix::buffer::spare_capacity(bytes);
+            // An error will be met by whoever reads.
+            let _ = rustix::net::recv(self, spare, RecvFlags::PEEK | RecvFlags::DONTWAIT);
         }
     }
 

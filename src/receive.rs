@@ -241,8 +241,10 @@ impl<I: Io> Receive<'_, I> {
     /// Sends the head in `out` and relays the body behind it.
     async fn body(&self, head: &Final, inbound: &mut Buf, out: &mut Buf) -> Result<(), Received> {
         let mut decoder = Decoder::new(head.framing).dropping_trailers(head.drops_trailers);
+        let mut filled = false;
         loop {
-            let filled = inbound.spare() == 0;
+            // A body that has once filled its buffer is a long one.
+            filled |= inbound.spare() == 0;
             self.piece(head, &mut decoder, inbound, out).await?;
             if decoder.is_done() {
                 return Ok(());
@@ -251,6 +253,14 @@ impl<I: Io> Receive<'_, I> {
             if head.framing == head.reply_framing
                 && let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN)
                 && self.splice(&mut decoder, left).await?
+            {
+                continue;
+            }
+            if filled
+                && inbound.is_empty()
+                && head.framing == Framing::Chunked
+                && head.reply_framing == Framing::Chunked
+                && self.splice_chunks(&mut decoder).await?
             {
                 continue;
             }
@@ -331,6 +341,31 @@ impl<I: Io> Receive<'_, I> {
             Err(Cut::To) => Err(Received::ClientGone),
             Err(Cut::ToStalled) => Err(Received::ClientStalled),
         }
+    }
+
+    /// Moves chunks as they are, headers and all, in the kernel: they are checked in the socket's queue and then
+    /// spliced, which copies them once instead of twice. `false`: too little is there, or it may not pass as it is.
+    async fn splice_chunks(&self, decoder: &mut Decoder) -> Result<bool, Received> {
+        let mut look = self.shard.large_buf();
+        self.backend.look(look.append());
+        let mut checked = decoder.clone();
+        let step = checked.step(look.pending(), Sink::Check);
+        self.shard.give(look);
+        // What is malformed is refused by the read that follows.
+        let Ok(step) = step else { return Ok(false) };
+        if !step.verbatim || (step.consumed as u64) < SPLICE_MIN {
+            return Ok(false);
+        }
+        let body_bytes = self.record.response_body_bytes.get();
+        let mut raw = Decoder::new(Framing::Length(step.consumed as u64));
+        if !self.splice(&mut raw, step.consumed as u64).await? {
+            return Ok(false);
+        }
+        *decoder = checked;
+        self.record
+            .response_body_bytes
+            .set(body_bytes + step.payload as u64);
+        Ok(true)
     }
 
     /// Reads more of the body. `false`: it has ended with the connection, as it may.

@@ -562,6 +562,8 @@ impl Stream for SimStream {
         self.abort();
     }
 
+    fn look(&self, _bytes: &mut Vec<u8>) {}
+
     fn hold(&self) {}
 
     fn release(&self) {}
