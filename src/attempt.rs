@@ -200,12 +200,29 @@ async fn exchange<I: Io>(
     };
     metrics.inflight_sub();
     match request.record.status.get() {
+        0 if is_clients_fault(&received) => {}
         0 => metrics.failed(),
         status => metrics.answered(status),
     }
     match received {
         Ok(received) => judge(conn, request, way, link, received).await,
         Err(outcome) => outcome,
+    }
+}
+
+/// There was no response because the client went away or sent what we refuse: no error of the backend.
+fn is_clients_fault(received: &Result<Received, Outcome>) -> bool {
+    match received {
+        Ok(Received::ClientGone | Received::ClientStalled) | Err(Outcome::Over(_)) => true,
+        Err(Outcome::Failed(reason)) => reason.status() < 500,
+        Ok(
+            Received::Complete { .. }
+            | Received::Upgraded { .. }
+            | Received::Silent(_)
+            | Received::Failed(_)
+            | Received::Truncated(_),
+        )
+        | Err(Outcome::Stale) => false,
     }
 }
 
@@ -250,9 +267,9 @@ async fn held<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &whole,
-        early_until: Cell::new(NEVER),
         answering: &answering,
         due: Cell::new(NEVER),
+        early: Cell::new(NEVER),
     };
     let received = receive.run().await;
     let stale = link.reused && request.job.method.is_idempotent();
@@ -302,13 +319,14 @@ async fn streamed<I: Io>(
         timeouts: request.timeouts,
         patience: request.to_client(),
         sent: &sent,
-        early_until: Cell::new(NEVER),
         answering: &answering,
         due: Cell::new(NEVER),
+        early: Cell::new(NEVER),
     };
     let mut up = pin!(upload.run(&mut conn.input, std::mem::take(head), request.job));
     let mut down = pin!(receive.run());
     let mut uploading = true;
+    let mut unsent = Reason::BackendClosed;
     std::future::poll_fn(|cx| {
         if uploading && let Poll::Ready(uploaded) = up.as_mut().poll(cx) {
             uploading = false;
@@ -317,7 +335,10 @@ async fn streamed<I: Io>(
                     sent.set(true);
                     receive.expect(request.timeouts.first_byte_ns);
                 }
-                Uploaded::BackendCut => receive.expect(EARLY_NS),
+                Uploaded::Backend(reason) => {
+                    unsent = stalled(request, shard, reason);
+                    receive.expect(EARLY_NS);
+                }
                 Uploaded::Client(reason) => {
                     let reason = stalled(request, shard, reason);
                     let begun = answering.get();
@@ -331,7 +352,7 @@ async fn streamed<I: Io>(
             Poll::Ready(
                 Received::Silent(Reason::FirstByteTimeout)
                 | Received::Failed(Reason::FirstByteTimeout),
-            ) if !sent.get() => Poll::Ready(Ok(Received::Silent(Reason::BackendClosed))),
+            ) if !sent.get() => Poll::Ready(Ok(Received::Silent(unsent))),
             Poll::Ready(received) => Poll::Ready(Ok(received)),
             Poll::Pending => Poll::Pending,
         }

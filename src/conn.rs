@@ -94,7 +94,7 @@ pub fn serve<I: Io>(
                 After::Idle(until) => until,
                 After::Closed => break,
             };
-            let wait = unless_draining(&shard, client.readable());
+            let wait = unless_draining(&shard, Ending::AtOnce, client.readable());
             match timer.at(deadline, wait).await {
                 Ok(Some(Ok(()))) => readable = true,
                 Ok(Some(Err(_)) | None) | Err(Elapsed) => break,
@@ -114,18 +114,35 @@ fn request_limit(max: u32, timers: &crate::timer::Timers) -> u32 {
     max - max / 10 + (timers.now() / 1_000 % u64::from(spread)) as u32
 }
 
+/// Whether a drain ends a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    AtOnce,
+    /// A connection that was taken and has not been served: its request is on its way.
+    InItsTime,
+}
+
 pin_project_lite::pin_project! {
     /// The future's result, or `None` as soon as the shard drains. Written out, because an async function would
     /// hold the future twice.
     pub struct UnlessDraining<'s, I: Io, F> {
         shard: &'s Shard<I>,
+        ending: Ending,
         #[pin]
         future: F,
     }
 }
 
-pub fn unless_draining<I: Io, F: Future>(shard: &Shard<I>, future: F) -> UnlessDraining<'_, I, F> {
-    UnlessDraining { shard, future }
+pub fn unless_draining<I: Io, F: Future>(
+    shard: &Shard<I>,
+    ending: Ending,
+    future: F,
+) -> UnlessDraining<'_, I, F> {
+    UnlessDraining {
+        shard,
+        ending,
+        future,
+    }
 }
 
 impl<I: Io, F: Future> Future for UnlessDraining<'_, I, F> {
@@ -135,7 +152,9 @@ impl<I: Io, F: Future> Future for UnlessDraining<'_, I, F> {
         let this = self.project();
         match this.future.poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if this.shard.is_draining() => Poll::Ready(None),
+            Poll::Pending if *this.ending == Ending::AtOnce && this.shard.is_draining() => {
+                Poll::Ready(None)
+            }
             Poll::Pending => Poll::Pending,
         }
     }
@@ -230,7 +249,13 @@ impl<I: Io> Busy<'_, I> {
         let buf = std::mem::take(&mut self.input);
         let mut read = pin!(self.client.read_cancelable(buf));
         let wait_ns = WARM_NS.min(shard.plan.keepalive_ns);
-        let wait = unless_draining(shard, read.as_mut());
+        // For at most `WARM_NS`: a connection that says nothing must not hold up the drain.
+        let ending = if self.requests == 0 {
+            Ending::InItsTime
+        } else {
+            Ending::AtOnce
+        };
+        let wait = unless_draining(shard, ending, read.as_mut());
         let (done, otherwise) = match self.timer.at(shard.timers.after(wait_ns), wait).await {
             Ok(Some(done)) => (done, Arrival::Gone),
             // The read is ended and awaited: its bytes may have come meanwhile.

@@ -15,7 +15,7 @@ use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use crate::config::plan::{Listen, Nanos};
-use crate::conn;
+use crate::conn::{self, Ending};
 use crate::io::{Io, MonoioIo, Socket, Stream};
 use crate::metrics::{Counter, Reason};
 use crate::panics::catch;
@@ -30,6 +30,9 @@ const PAUSE_NS: Nanos = 50_000_000;
 
 /// Connections taken in one turn.
 const ACCEPTS_MAX: u32 = 64;
+
+/// Turns after which a queue that does not get empty is closed all the same: as many as fill a backlog.
+const LAST_TURNS_MAX: u32 = BACKLOG as u32 / ACCEPTS_MAX;
 
 /// One shard's listener.
 #[derive(Debug)]
@@ -121,27 +124,35 @@ pub async fn accept(shard: Rc<Shard<MonoioIo>>, listener: Listener, epoll: bool)
     rustix::io::ioctl_fionbio(&listener, true)?;
     // A stream only by name: what is asked of it is to wait until it is readable.
     let watched = Socket::accepted(listener.try_clone()?, is_tcp)?;
-    // Never due: it is what the beginning of a drain wakes.
     let timer = shard.timers.timer();
     while !shard.is_draining() {
         shard.room().await;
-        let ready = conn::unless_draining(&shard, watched.readable());
-        if let Ok(Some(ready)) = timer.at(NEVER, ready).await {
+        // Without a deadline, but through a timer: that is what a drain wakes.
+        let wait = timer.at(
+            NEVER,
+            conn::unless_draining(&shard, Ending::AtOnce, watched.readable()),
+        );
+        if let Ok(Some(ready)) = wait.await {
             ready?;
         }
         accept_queue(&shard, &listener, &port, is_tcp, epoll).await;
     }
+    for _ in 0..LAST_TURNS_MAX {
+        if accept_queue(&shard, &listener, &port, is_tcp, epoll).await {
+            break;
+        }
+    }
     Ok(())
 }
 
-/// Takes what is in the queue, up to a bound that lets others have their turn.
+/// Takes what is in the queue, up to a bound that lets others have their turn. `true`: the queue is empty.
 async fn accept_queue(
     shard: &Rc<Shard<MonoioIo>>,
     listener: &OwnedFd,
     port: &Rc<str>,
     is_tcp: bool,
     epoll: bool,
-) {
+) -> bool {
     let flags = if epoll {
         SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
     } else {
@@ -149,7 +160,7 @@ async fn accept_queue(
     };
     for _ in 0..ACCEPTS_MAX {
         if shard.is_full() {
-            return;
+            return false;
         }
         match rustix::net::acceptfrom_with(listener, flags) {
             Ok((fd, address)) => {
@@ -161,15 +172,17 @@ async fn accept_queue(
                     welcome(shard, socket, Peer::new(shard, ip, port));
                 }
             }
-            Err(Errno::AGAIN) => return,
+            Err(Errno::AGAIN) => return true,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 shard.metrics.add(Counter::AcceptPaused, 1);
-                return shard.io.sleep(PAUSE_NS).await;
+                shard.io.sleep(PAUSE_NS).await;
+                return false;
             }
             // The connection failed before we took it.
             Err(_) => {}
         }
     }
+    false
 }
 
 fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {

@@ -36,12 +36,12 @@ pub struct Receive<'r, I: Io> {
     pub patience: Patience,
     /// The request is sent, so the first byte is due.
     pub sent: &'r Cell<bool>,
-    /// Not all of the request was taken: when an answer must have come all the same.
-    pub early_until: Cell<Nanos>,
     /// Set when a response has begun.
     pub answering: &'r Cell<bool>,
     /// When the wait that is going on is over; `attempt` sets it when the request has been sent meanwhile.
     pub due: Cell<Nanos>,
+    /// When waiting for the response to a request that will never be sent to its end is over.
+    pub early: Cell<Nanos>,
 }
 
 /// How the response half ended.
@@ -129,7 +129,11 @@ impl<I: Io> Receive<'_, I> {
                         if interims > INTERIMS_MAX {
                             return Err(Received::Failed(Reason::BadResponse(Reject::BadStatus)));
                         }
+                        // Within an interim response nothing else may be said to the client, and the
+                        // deadline is that of its write.
+                        self.answering.set(!out.is_empty());
                         self.send(out).await?;
+                        self.answering.set(false);
                         continue;
                     }
                     Ok(Digest::Final(head)) => {
@@ -172,7 +176,7 @@ impl<I: Io> Receive<'_, I> {
         let deadline = if begun || self.sent.get() {
             due
         } else {
-            self.patience.until.min(self.early_until.get())
+            self.early.get().min(self.patience.until)
         };
         match self.read(inbound, deadline).await {
             Err(Waited::Late) => Err(nothing(late)),
@@ -357,7 +361,11 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// One read from the backend. After some silence the client is watched too, once nobody else reads from it.
-    async fn read(&self, inbound: &mut Buf, deadline: Nanos) -> Result<io::Result<usize>, Waited> {
+    async fn read(
+        &self,
+        inbound: &mut Buf,
+        mut deadline: Nanos,
+    ) -> Result<io::Result<usize>, Waited> {
         loop {
             let buf = std::mem::take(inbound);
             let mut read = pin!(self.backend.read(buf));
@@ -386,8 +394,10 @@ impl<I: Io> Receive<'_, I> {
             }
             // The upload is being spliced to this socket.
             let readable = Box::pin(self.backend.readable());
-            if let Err(Elapsed) = self.timer.at(self.due.get(), readable).await {
-                return Err(Waited::Late);
+            match self.timer.at(self.due.get(), readable).await {
+                Err(Elapsed) if self.is_due() => return Err(Waited::Late),
+                // `expect` may have set another deadline meanwhile.
+                Ok(_) | Err(Elapsed) => deadline = self.due.get(),
             }
         }
     }
@@ -401,7 +411,8 @@ impl<I: Io> Receive<'_, I> {
         let timers = &self.shard.timers;
         let due = timers.after(wait_ns).min(self.patience.until);
         if !self.sent.get() {
-            self.early_until.set(due);
+            // For this wait and all that follow: part of a head, or an interim response, is no answer yet.
+            self.early.set(due);
         }
         if self.answering.get() {
             return;

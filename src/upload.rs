@@ -29,8 +29,8 @@ pub struct Upload<'u, I: Io> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uploaded {
     Complete,
-    /// The backend takes no more; it may have said why.
-    BackendCut,
+    /// The backend takes no more, because it closed or stalled; it may have said why.
+    Backend(Reason),
     /// The client's fault: a malformed, overlong or stalled body, or it has gone.
     Client(Reason),
 }
@@ -102,7 +102,7 @@ impl<I: Io> Upload<'_, I> {
             )
             .await;
             *input = back;
-            return sent.map_err(|_| Uploaded::BackendCut);
+            return sent.map_err(backend_cut);
         }
         if raw {
             *decoder = checked;
@@ -130,7 +130,7 @@ impl<I: Io> Upload<'_, I> {
         )
         .await;
         *out = back;
-        sent.map_err(|_| Uploaded::BackendCut)
+        sent.map_err(backend_cut)
     }
 
     /// Moves `left` bytes in the kernel. `false`: that is not possible here.
@@ -158,7 +158,7 @@ impl<I: Io> Upload<'_, I> {
             Err(Cut::Unable) => Ok(false),
             Err(Cut::From) => Err(Uploaded::Client(Reason::ClientAbort)),
             Err(Cut::FromStalled) => Err(Uploaded::Client(Reason::BodyTimeout)),
-            Err(Cut::To | Cut::ToStalled) => Err(Uploaded::BackendCut),
+            Err(cut @ (Cut::To | Cut::ToStalled)) => Err(backend_cut(cut)),
         }
     }
 
@@ -213,4 +213,12 @@ impl<I: Io> Upload<'_, I> {
         self.record.request_bytes.set(total);
         Ok(())
     }
+}
+
+/// A write to the backend that did not succeed.
+fn backend_cut(cut: Cut) -> Uploaded {
+    Uploaded::Backend(match cut {
+        Cut::ToStalled => Reason::BackendIdleTimeout,
+        Cut::To | Cut::From | Cut::FromStalled | Cut::Unable => Reason::BackendClosed,
+    })
 }

@@ -8,7 +8,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -473,6 +473,46 @@ fn a_body_that_trickles_is_refused() {
 }
 
 #[test]
+fn a_drain_takes_no_connection_that_it_will_not_serve() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let slow = listener.local_addr().unwrap().to_string();
+    let more = format!(
+        "clusters = [{{ name = \"slow\", {} }}, {{ name = \"fast\", {} }}]\n\
+         routes = [{{ path = \"/slow\", cluster = \"slow\" }}, {{ cluster = \"fast\" }}]",
+        backend_key(&[slow]),
+        backend_key(&[mock_backend("fast")])
+    );
+    for engine in ENGINES {
+        let mut proxy = Proxy::start(&config(engine, &more));
+        let (mut waiting, mut backend) = pending_request(&proxy, &listener);
+        proxy.signal(Signal::TERM);
+        proxy.wait_for_message("draining");
+        while let Ok(mut late) = TcpStream::connect(proxy.address) {
+            // Its request takes a while to come.
+            let pause = Duration::from_millis(50);
+            late.set_read_timeout(Some(pause)).unwrap();
+            let mut answer = [0; 12];
+            match late.read(&mut answer) {
+                Ok(_) => panic!("{engine}: taken and closed at once"),
+                // Nobody took it: it came when the listener was being closed.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
+                Err(_) => {}
+            }
+            late.set_read_timeout(Some(PATIENCE)).unwrap();
+            let _ = late.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            match late.read_exact(&mut answer) {
+                Ok(()) => assert_eq!(&answer, b"HTTP/1.1 200", "{engine}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{engine}"),
+            }
+        }
+        backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(waiting.head().unwrap().status(), Some(200));
+        let (status, _, said) = proxy.wait();
+        assert_eq!(status.code(), Some(0), "{said:?}");
+    }
+}
+
+#[test]
 fn a_second_signal_forces() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let backends = backend_key(&[listener.local_addr().unwrap().to_string()]);
@@ -721,6 +761,83 @@ fn connections_limit_answers_503() {
             .unwrap();
         assert_eq!(get(&mut client(&proxy), "/").0, 200);
         assert!(proxy.metric("corelane_rejected_total{reason=\"connections_max\"}") >= 1);
+        proxy.stop();
+    }
+}
+
+#[test]
+fn a_trickled_body_is_refused() {
+    let silent = backend(|mut stream| {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    // Spliced, and twice not: short, and in chunks.
+    let bodies = [
+        ("Content-Length: 20000", "x"),
+        ("Content-Length: 9000", "x"),
+        ("Transfer-Encoding: chunked", "1\r\nx\r\n"),
+    ];
+    for engine in ENGINES {
+        let more = backend_key(std::slice::from_ref(&silent))
+            + "\ntimeouts.client_body = \"200ms\"\nlimits.body_rate = \"1000B\"";
+        let proxy = Proxy::start(&config(engine, &more));
+        for (framing, piece) in bodies {
+            let mut client = TcpStream::connect(proxy.address).unwrap();
+            // The wait between two pieces, each of which would be soon enough by itself.
+            let pause = Duration::from_millis(20);
+            client.set_read_timeout(Some(pause)).unwrap();
+            let head = format!("POST / HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n");
+            client.write_all(head.as_bytes()).unwrap();
+            let mut answer = [0; 13];
+            let pieces = (0..500).take_while(|_| {
+                client.write_all(piece.as_bytes()).unwrap();
+                client.read_exact(&mut answer).is_err()
+            });
+            assert!(pieces.count() < 500, "{engine}: {framing} trickled on");
+            assert_eq!(&answer, b"HTTP/1.1 408 ", "{engine}: {framing}");
+        }
+        proxy.stop();
+    }
+}
+
+#[test]
+fn a_client_that_fails_is_no_error_of_its_backend() {
+    let silent = backend(|mut stream| {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    for engine in ENGINES {
+        let proxy = Proxy::start(&config(engine, &backend_key(std::slice::from_ref(&silent))));
+        for (request, rejected) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "client_abort"),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+                "client_abort",
+            ),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+                "bad_chunk",
+            ),
+        ] {
+            let opened = format!(
+                "corelane_backend_connections_opened_total{{cluster=\"default\",backend=\"http://{silent}\"}}"
+            );
+            let reject = format!("corelane_rejected_total{{reason=\"{rejected}\"}}");
+            let (connections, before) = (proxy.metric(&opened), proxy.metric(&reject));
+            let mut client = client(&proxy);
+            client.send(request.as_bytes());
+            proxy
+                .wait_for_metric(&opened, |now| now > connections)
+                .unwrap();
+            if rejected == "bad_chunk" {
+                client.send(b"x");
+                assert_eq!(client.head().unwrap().status(), Some(400));
+            }
+            drop(client);
+            proxy.wait_for_metric(&reject, |now| now > before).unwrap();
+        }
+        let errors = format!(
+            "corelane_backend_requests_total{{cluster=\"default\",backend=\"http://{silent}\",code=\"error\"}}"
+        );
+        assert_eq!(proxy.metric(&errors), 0, "{engine}");
         proxy.stop();
     }
 }

@@ -121,7 +121,9 @@ impl<'b> Fields<'b> {
                 return Err(Reject::BadContentLength);
             }
             Kind::ContentLength => {
-                let length = syntax::number(value).ok_or(Reject::BadContentLength)?;
+                // 63 bits, as for a chunk: no recipient can take it for a negative number.
+                let length = syntax::number(value).filter(|length| *length < 1 << 63);
+                let length = length.ok_or(Reject::BadContentLength)?;
                 self.content_length = Some(length);
             }
             Kind::TransferEncoding if self.coding.is_some() => {

@@ -186,7 +186,7 @@ fn per_backend(
     }
     families.push(family(
         "corelane_backend_requests_total",
-        "Attempts at a backend, by class of its status; error: it gave no response.",
+        "Attempts at a backend, by class of its status; error: none came, and not because the client failed.",
         MetricType::COUNTER,
         requests,
     ));

@@ -124,9 +124,9 @@ fn nothing_is_repeated_after_an_interim_response() {
 #[test]
 fn stalled_upload_has_a_deadline_whatever_is_said_meanwhile() {
     let said: [(&[u8], u16); 3] = [
-        (b"", 502),
+        (b"", 504),
         (b"HTTP/1.1 200 OK\r\nX-Half: ", 504),
-        (b"HTTP/1.1 103 Early Hints\r\n\r\n", 502),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", 504),
     ];
     for (bytes, status) in said {
         let weather = Weather {

@@ -605,8 +605,8 @@ fn framing_of_requests() {
         ("", Framing::None),
         ("Content-Length: 0\r\n", Framing::None),
         (
-            "Content-Length: 9999999999999999999\r\n",
-            Framing::Length(9_999_999_999_999_999_999),
+            "Content-Length: 9223372036854775807\r\n",
+            Framing::Length(9_223_372_036_854_775_807),
         ),
         ("Content-Length:\t 0007 \r\n", Framing::Length(7)),
         ("TRANSFER-ENCODING: CHUNKED\r\n", Framing::Chunked),
