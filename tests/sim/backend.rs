@@ -216,6 +216,8 @@ async fn exchange(
             whole: matches!(reply.flaw, Flaw::None | Flaw::Extra),
             excused: fragile
                 || reply.early == Some(false)
+                // Its end comes after the request's, and the silence before it may be too long.
+                || reply.early.is_some() && reply.shape == Shape::UntilClose
                 || !matches!(reply.flaw, Flaw::None | Flaw::Extra),
             early: reply.early.is_some(),
         },

@@ -387,7 +387,10 @@ impl Client {
         assert_ne!(gone, Gone::Hang, "nothing more came to {ask:?}: {seen:?}");
         // The end of a client's half is taken for its leaving.
         let leaves = |ask: &Ask| ask.fate == Fate::HalfClose;
+        // To HTTP/1.0 a cut is told by a reset, which may take along the response before it.
+        let old = script.pipelined && script.asks.iter().any(|ask| ask.http10);
         let own_fault = stream.will_break()
+            || (old && gone == Gone::Reset)
             || ask.fate != Fate::Whole
             || script.asks.iter().any(leaves)
             || ask.garbage.is_some()
