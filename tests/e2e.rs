@@ -672,6 +672,10 @@ fn curl_is_served() {
 
 /// Requests per backend, as the proxy counts them.
 fn shares(proxy: &Proxy, backends: &[String]) -> Vec<u64> {
+    // A request is counted just after its response has gone out.
+    proxy
+        .wait_for_metric("corelane_requests_total{code=\"2xx\"}", |count| count >= 10_000)
+        .unwrap();
     let of = |address: &String| {
         let text = proxy.metrics();
         let wanted = format!("backend=\"http://{address}\"");
