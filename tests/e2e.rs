@@ -674,7 +674,9 @@ fn curl_is_served() {
 fn shares(proxy: &Proxy, backends: &[String], requests: u64) -> Vec<u64> {
     // A request is counted just after its response has gone out.
     proxy
-        .wait_for_metric("corelane_requests_total{code=\"2xx\"}", |count| count >= requests)
+        .wait_for_metric("corelane_requests_total{code=\"2xx\"}", |count| {
+            count >= requests
+        })
         .unwrap();
     let of = |address: &String| {
         let text = proxy.metrics();
