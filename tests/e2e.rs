@@ -379,45 +379,6 @@ fn one_shard(engine: &str, backends: &str) -> String {
 }
 
 #[test]
-fn bodies_spliced_both_ways_at_once_block_no_shard() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let backends = backend_key(&[listener.local_addr().unwrap().to_string()]);
-    for engine in ENGINES {
-        let proxy = Proxy::start(&one_shard(engine, &backends));
-        let part = vec![b'y'; MIB / 2];
-        let mut busy = client(&proxy);
-        busy.send(
-            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {MIB}\r\n\r\n").as_bytes(),
-        );
-        busy.send(&part);
-        let mut answering = Peer::new(listener.accept().unwrap().0);
-        let head = answering.head().unwrap();
-        assert_eq!(head.start, "POST / HTTP/1.1");
-        // A long response begins before the upload's end: both directions are spliced.
-        let piece = vec![b'x'; 100_000];
-        answering
-            .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 8 * MIB).as_bytes());
-        answering.send(&piece);
-        busy.head().unwrap();
-        busy.raw(&piece).unwrap();
-        // The upload ends first, and with it one of the two transfers on the same sockets.
-        busy.send(&part);
-        assert!(answering.body(&head, true).unwrap().complete);
-        answering.send(b"more");
-        busy.raw(b"more").unwrap();
-        // The backend is silent now; its shard must serve others.
-        let mut other = client(&proxy);
-        other.send(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n");
-        let mut quick = Peer::new(listener.accept().unwrap().0);
-        assert_eq!(quick.head().unwrap().start, "GET /other HTTP/1.1");
-        quick.send(b"HTTP/1.1 204 No Content\r\n\r\n");
-        assert_eq!(other.head().unwrap().status(), Some(204), "{engine}");
-        drop((busy, answering, other, quick));
-        proxy.stop();
-    }
-}
-
-#[test]
 fn no_new_connection_hangs_in_a_drain() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let backends = backend_key(&[listener.local_addr().unwrap().to_string()]);
@@ -436,39 +397,6 @@ fn no_new_connection_hangs_in_a_drain() {
         assert!(TcpStream::connect(proxy.address).is_err(), "{engine}");
         backend.send(b"HTTP/1.1 204 No Content\r\n\r\n");
         assert_eq!(proxy.wait().0.code(), Some(0));
-    }
-}
-
-#[test]
-fn a_body_that_trickles_is_refused() {
-    let backends = backend_key(&[mock_backend("one")]);
-    let keys = "timeouts.client_body = \"300ms\"\nlimits.body_rate = \"1KiB\"";
-    for engine in ENGINES {
-        let proxy = Proxy::start(&one_shard(engine, &format!("{backends}\n{keys}")));
-        for (framing, piece) in [
-            ("Transfer-Encoding: chunked", "1\r\nx\r\n"),
-            ("Content-Length: 100000", "x"),
-        ] {
-            let mut stream = TcpStream::connect(proxy.address).unwrap();
-            let head = format!("POST /echo HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
-            stream.write_all(head.as_bytes()).unwrap();
-            // Never silent for long, but far too slow.
-            stream
-                .set_read_timeout(Some(Duration::from_millis(20)))
-                .unwrap();
-            let mut got = [0; 12];
-            let answered = (0..1000).any(|_| {
-                stream.write_all(piece.as_bytes()).is_err() || stream.read_exact(&mut got).is_ok()
-            });
-            assert!(answered, "{engine}, {framing}");
-            proxy
-                .wait_for_metric(
-                    "corelane_rejected_total{reason=\"body_timeout\"}",
-                    |count| count > 0,
-                )
-                .unwrap();
-        }
-        proxy.stop();
     }
 }
 
