@@ -282,7 +282,7 @@ impl Lane {
                 // Refused only if the affinity mask changed meanwhile; the shard then floats.
                 core_affinity::set_for_current(core);
             }
-            let ended = match self.engine.block_on(self.run()) {
+            let ended = match self.engine.block_on(self.run(report.clone())) {
                 Ok(Ok(Stop::Now)) => Ended::Cut,
                 Ok(Ok(Stop::No | Stop::Drain)) => Ended::Drained,
                 Ok(Err(error)) | Err(error) => Ended::Failed(error),
@@ -292,19 +292,24 @@ impl Lane {
         })
     }
 
-    async fn run(self) -> io::Result<Stop> {
+    async fn run(self, report: Sender<Ended>) -> io::Result<Stop> {
         let io = MonoioIo::new(process_start());
         let shard = Shard::new(self.number, io, self.shared, self.metrics, self.log);
         for listener in self.listeners {
             let accepting = Arc::clone(&shard.metrics);
+            let report = report.clone();
             let accept = listen::accept(
                 std::rc::Rc::clone(&shard),
                 listener,
                 self.engine == Chosen::Epoll,
             );
-            shard.io.spawn(crate::panics::catch(accepting, async {
-                // Ends only with the drain, or when the listener itself is unusable.
-                let _ = accept.await;
+            shard.io.spawn(crate::panics::catch(accepting, async move {
+                // Ends only with the drain, or when the listener itself is unusable. A shard that takes no more
+                // connections must not go unnoticed.
+                if let Err(error) = accept.await {
+                    // The control thread may have given up waiting.
+                    let _ = report.send(Ended::Failed(error));
+                }
             }));
         }
         Ok(shard.tick().await)

@@ -893,6 +893,22 @@ fn json_string(text: &[u8]) -> Option<&[u8]> {
 }
 
 #[test]
+fn a_name_with_several_addresses_is_tried_in_turn() {
+    // Where `localhost` is ::1 first, nobody listens there.
+    let address = mock_backend("named");
+    let port = address.rsplit(':').next().unwrap();
+    for engine in ENGINES {
+        let proxy = Proxy::start(&config(
+            engine,
+            &backend_key(&[format!("localhost:{port}")]),
+        ));
+        let mut client = client(&proxy);
+        assert_eq!(get(&mut client, "/").0, 200, "{engine}");
+        proxy.stop();
+    }
+}
+
+#[test]
 fn a_backend_that_dies_and_comes_back() {
     for engine in ENGINES {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
