@@ -25,7 +25,8 @@ use crate::timer::{TICK_NS, Timers};
 
 /// A read buffer: a head of usual size with the small body behind it. Longer heads grow their buffer up to the limit.
 /// Not larger, because what of a long body comes with the head is copied and only the rest is spliced: 8 KiB instead
-/// of 16 KiB took 64 KiB responses from 0.94 to 0.78 of nginx in one run (`scripts/bench --work 64k`).
+/// of 16 KiB took 64 KiB responses from 0.94 to 0.78 of nginx in one
+/// interleaved run (see docs/DECISIONS.md).
 pub const BUF_BYTES: usize = 8 * 1024;
 
 /// A buffer for long bodies that cannot be spliced.
