@@ -87,6 +87,7 @@ fn prepare(args: &Args) -> Result<Scenario, Refusal> {
             let scaled = (stage.duration_ns as f64 * scale) as Nanos;
             stage.duration_ns = scaled.max(STAGE_NS_MIN);
         }
+        scenario.warm_up_ns = (scenario.warm_up_ns as f64 * scale) as Nanos;
     }
     Ok(scenario)
 }
@@ -180,6 +181,7 @@ fn resolve(scenario: &Scenario) -> Result<Config, Refusal> {
         client_addresses: scenario.client_addresses,
         idle_connections: scenario.idle_connections,
         cores: run::cores(scenario.threads),
+        warm_up_ns: scenario.warm_up_ns,
         timeout_ns: scenario.timeout_ns,
         requests_max: scenario.requests_max,
         expect: scenario.expect.clone(),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use corelane::bench::address::Url;
 use corelane::bench::load::{Config, Expect, Load, Message, Stage, Target};
-use corelane::bench::outcome::Outcome;
+use corelane::bench::outcome::{Outcome, Point};
 use corelane::bench::run::{RunError, run};
 use corelane::bench::tally::Trouble;
 use corelane::config::plan::Engine;
@@ -81,6 +81,7 @@ fn config(address: SocketAddr, load: Load, level: f64, ms: u64) -> Config {
         client_addresses: 0,
         idle_connections: 0,
         cores: vec![0],
+        warm_up_ns: 0,
         timeout_ns: 5000 * MS,
         requests_max: None,
         expect: Expect::default(),
@@ -90,6 +91,7 @@ fn config(address: SocketAddr, load: Load, level: f64, ms: u64) -> Config {
 const CLOSED: Load = Load::Closed {
     think_ns: 0,
     pipeline: 1,
+    connections: 0,
 };
 
 fn engine() -> Chosen {
@@ -367,11 +369,42 @@ fn connections_addresses_and_targets() {
 }
 
 #[test]
+fn users_take_turns_on_their_connections() {
+    let address = backend(|stream, _| answer_all(stream, HELLO, || {}));
+    let load = Load::Closed {
+        think_ns: 0,
+        pipeline: 1,
+        connections: 31,
+    };
+    let mut turns = config(address, load, 4.0, 5000);
+    turns.requests_max = Some(200);
+    turns.cores = vec![0, 0];
+    let outcome = measure(&turns);
+    assert_eq!((outcome.total.good, outcome.total.connects), (200, 31));
+}
+
+#[test]
+fn the_warm_up_is_not_counted() {
+    let address = backend(|stream, _| answer_all(stream, HELLO, || {}));
+    let mut warm = config(address, Load::Open { connections: 4 }, 1000.0, 500);
+    // Not a multiple of the interval: counting begins at the next one.
+    warm.warm_up_ns = 150 * MS;
+    let outcome = measure(&warm);
+    let good = |points: &[Point]| points.iter().map(|point| point.good).sum::<u64>();
+    assert_eq!(good(&outcome.points), 500);
+    assert_eq!(outcome.total.good, good(&outcome.points[2..]));
+    assert_eq!(outcome.total.latency.len(), outcome.total.good);
+    let (elapsed, rest) = (outcome.elapsed_ns, 300 * MS);
+    assert!(elapsed >= rest, "{elapsed} is less than {rest}");
+}
+
+#[test]
 fn pipelined_requests_are_all_answered() {
     let address = backend(|stream, _| answer_all(stream, HELLO, || {}));
     let load = Load::Closed {
         think_ns: 0,
         pipeline: 8,
+        connections: 0,
     };
     let mut config = config(address, load, 2.0, 5000);
     config.requests_max = Some(100);
@@ -442,6 +475,7 @@ fn users_come_and_go_with_the_stages() {
     let load = Load::Closed {
         think_ns: 5 * MS,
         pipeline: 1,
+        connections: 0,
     };
     let mut config = config(address, load, 0.0, 400);
     config.stages[0].to = 20.0;

@@ -37,10 +37,15 @@ pub fn render(
     });
     out.list("urls", urls);
     match scenario.load {
-        Load::Closed { think_ns, pipeline } => {
+        Load::Closed {
+            think_ns,
+            pipeline,
+            connections,
+        } => {
             out.text("loop", "closed");
             out.number("think_ns", think_ns);
             out.number("pipeline", pipeline);
+            out.number("connections", connections);
         }
         Load::Open { connections } => {
             out.text("loop", "open");
@@ -55,6 +60,7 @@ pub fn render(
         out.finish()
     });
     out.list("stages", stages);
+    out.number("warm_up_ns", scenario.warm_up_ns);
     out.number("elapsed_ns", outcome.elapsed_ns);
     out.number("requests", total.requests());
     out.number("answered", total.answered());

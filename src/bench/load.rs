@@ -27,6 +27,8 @@ pub struct Config {
     pub idle_connections: u32,
     /// CPU numbers, a pinned thread on each; at least one.
     pub cores: Vec<usize>,
+    /// So much of the stages is not counted: caches fill, pools open their connections.
+    pub warm_up_ns: Nanos,
     /// For one request, from when it is sent; for one connect; and for what is late at the end.
     pub timeout_ns: Nanos,
     /// Ends the run early.
@@ -57,6 +59,8 @@ pub enum Load {
         think_ns: Nanos,
         /// Requests of one user in flight.
         pipeline: u16,
+        /// Of all users; each takes turns on its part of them. 0: one each.
+        connections: u32,
     },
     /// So many requests per second as the stages say, whether answers come or not.
     Open { connections: u32 },
@@ -114,13 +118,16 @@ impl Config {
     /// The most connections that are open at once.
     pub fn connections_max(&self) -> u64 {
         let busy = match self.load {
-            Load::Closed { .. } => {
-                let ends = self.stages.iter().map(|stage| stage.from.max(stage.to));
-                ends.fold(0.0, f64::max).ceil() as u64
-            }
-            Load::Open { connections } => connections.into(),
+            Load::Closed { connections, .. } => self.users_max().max(connections),
+            Load::Open { connections } => connections,
         };
-        busy + u64::from(self.idle_connections)
+        u64::from(busy) + u64::from(self.idle_connections)
+    }
+
+    /// The most users at once.
+    pub fn users_max(&self) -> u32 {
+        let ends = self.stages.iter().map(|stage| stage.from.max(stage.to));
+        ends.fold(0.0, f64::max).ceil() as u32
     }
 }
 

@@ -90,7 +90,8 @@ pub struct Outcome {
     pub total: Tally,
     pub points: Vec<Point>,
     pub threads: Vec<ThreadUse>,
-    /// The stages, or until the last request ended when that was later, or when the run was cut short.
+    /// The stages, or until the last request ended when that was later, or when the run was cut short; without
+    /// the warm-up.
     pub elapsed_ns: Nanos,
     /// Idle connections that the target closed during the run.
     pub idle_closed: u32,
@@ -179,16 +180,18 @@ impl Collected {
 
     pub(super) fn add(&mut self, interval: Interval, watch: &mut dyn FnMut(&Point)) {
         let thread = interval.thread as usize;
-        let used = &mut self.threads[thread];
-        used.usage.cpu_ns += interval.usage.cpu_ns;
-        used.usage.wait_ns += interval.usage.wait_ns;
-        used.wall_ns += self.interval_ns;
-        used.intervals += 1;
-        let busy = interval.usage.cpu_ns as f64 / self.interval_ns as f64;
-        used.busy_intervals += u32::from(busy > BUSY_SHARE);
         self.reported[thread] = interval.number + 1;
         self.idle_closed[thread] = interval.idle_closed;
-        self.total.add(&interval.tally);
+        if interval.number as u64 >= self.warm_up_intervals() {
+            let used = &mut self.threads[thread];
+            used.usage.cpu_ns += interval.usage.cpu_ns;
+            used.usage.wait_ns += interval.usage.wait_ns;
+            used.wall_ns += self.interval_ns;
+            used.intervals += 1;
+            let busy = interval.usage.cpu_ns as f64 / self.interval_ns as f64;
+            used.busy_intervals += u32::from(busy > BUSY_SHARE);
+            self.total.add(&interval.tally);
+        }
         let at = interval.number - self.points.len();
         while self.open.len() <= at {
             self.open.push(Joint::default());
@@ -198,6 +201,11 @@ impl Collected {
         while self.reported.iter().all(|count| *count > self.points.len()) {
             self.close(watch);
         }
+    }
+
+    /// Whole intervals: the first one that is counted begins after the warm-up.
+    fn warm_up_intervals(&self) -> u64 {
+        self.config.warm_up_ns.div_ceil(self.interval_ns)
     }
 
     /// Makes a point of the oldest open interval.
@@ -230,12 +238,14 @@ impl Collected {
         let planned = self.config.duration_ns();
         let reached = (self.points.len() as u64 + 1) * self.interval_ns;
         let is_cut = self.config.requests_max.is_some() || reached < planned;
+        let warm_up_ns = self.warm_up_intervals() * self.interval_ns;
+        let end_ns = if is_cut {
+            self.total.last_ns
+        } else {
+            self.total.last_ns.max(planned)
+        };
         let mut outcome = Outcome {
-            elapsed_ns: if is_cut {
-                self.total.last_ns
-            } else {
-                self.total.last_ns.max(planned)
-            },
+            elapsed_ns: end_ns.saturating_sub(warm_up_ns),
             total: self.total,
             points: self.points,
             threads: self.threads,

@@ -41,6 +41,7 @@ pub enum Key {
     Timeout,
     Think,
     Requests,
+    WarmUp,
     ExpectStatus,
     ExpectBody,
     /// The three that are a scenario's stages, as flags only.
@@ -50,7 +51,7 @@ pub enum Key {
 }
 
 impl Key {
-    pub const ALL: [Key; 19] = [
+    pub const ALL: [Key; 20] = [
         Key::Url,
         Key::Method,
         Key::Header,
@@ -65,6 +66,7 @@ impl Key {
         Key::Timeout,
         Key::Think,
         Key::Requests,
+        Key::WarmUp,
         Key::ExpectStatus,
         Key::ExpectBody,
         Key::Users,
@@ -89,6 +91,7 @@ impl Key {
             Key::Timeout => "timeout",
             Key::Think => "think",
             Key::Requests => "requests",
+            Key::WarmUp => "warm-up",
             Key::ExpectStatus => "expect-status",
             Key::ExpectBody => "expect-body",
             Key::Users => "users",
@@ -116,6 +119,7 @@ pub struct Scenario {
     pub idle_connections: u32,
     /// 0: as many as suit the machine.
     pub threads: usize,
+    pub warm_up_ns: Nanos,
     pub timeout_ns: Nanos,
     pub requests_max: Option<u64>,
     pub expect: Expect,
@@ -198,6 +202,7 @@ struct Draft {
     timeout_ns: Option<Nanos>,
     think_ns: Option<Nanos>,
     requests_max: Option<u64>,
+    warm_up_ns: Nanos,
     expect: Expect,
     pace: Option<Pace>,
     stages: Vec<Stage>,
@@ -301,6 +306,7 @@ impl Draft {
             Key::Timeout => duration(node, 3600 * SECOND).map(|ns| self.timeout_ns = Some(ns)),
             Key::Think => duration(node, 3600 * SECOND).map(|ns| self.think_ns = Some(ns)),
             Key::Requests => whole(node, 1, u64::MAX).map(|n| self.requests_max = Some(n)),
+            Key::WarmUp => duration(node, DURATION_MAX).map(|ns| self.warm_up_ns = ns),
             Key::Users => whole(node, 1, USERS_MAX).map(|n| self.users = Some(n)),
             Key::Rate => whole(node, 1, RATE_MAX).map(|n| self.rate = Some(n)),
             Key::Duration => duration(node, DURATION_MAX).map(|ns| self.duration_ns = Some(ns)),
@@ -415,26 +421,25 @@ impl Draft {
                 refuse("think", "only users think; a rate is a rate");
             }
         }
-        if self.pace == Some(Pace::Users) && self.connections.is_some() {
-            refuse(
-                "connections",
-                "each user has one; only a rate shares connections",
-            );
-        }
         if self.keep_alive == Some(false) && self.pipeline.is_some_and(|depth| depth > 1) {
             refuse(
                 "pipeline",
                 "there is nothing to pipeline on a connection for one request",
             );
         }
-        let long = self
-            .stages
-            .iter()
-            .map(|stage| stage.duration_ns)
-            .sum::<u64>()
-            > DURATION_MAX;
-        if long {
+        let users = self.stages.iter().map(|stage| stage.from.max(stage.to));
+        let users = users.fold(0.0, f64::max);
+        let few = self.connections.is_some_and(|few| f64::from(few) < users);
+        if self.pace == Some(Pace::Users) && few {
+            refuse("connections", "each user needs at least one");
+        }
+        let stages = self.stages.iter().map(|stage| stage.duration_ns);
+        let duration_ns = stages.sum::<u64>();
+        if duration_ns > DURATION_MAX {
             refuse("stages", "together they are longer than a day");
+        }
+        if self.warm_up_ns > 0 && self.warm_up_ns >= duration_ns {
+            refuse("warm_up", "nothing is left of the run to be counted");
         }
         let loopback = |url: &Url| url.host == "localhost" || url.host.starts_with("127.");
         if self.clients > 0 && !self.urls.iter().all(loopback) {
@@ -471,6 +476,7 @@ impl Draft {
                 Pace::Users => Load::Closed {
                     think_ns: self.think_ns.unwrap_or(0),
                     pipeline: self.pipeline.unwrap_or(1),
+                    connections: self.connections.unwrap_or(0),
                 },
                 Pace::Rate => Load::Open {
                     connections: self.connections.unwrap_or(CONNECTIONS_DEFAULT),
@@ -481,6 +487,7 @@ impl Draft {
             client_addresses: self.clients,
             idle_connections: self.idle,
             threads: self.threads,
+            warm_up_ns: self.warm_up_ns,
             timeout_ns: self.timeout_ns.unwrap_or(10 * SECOND),
             requests_max: self.requests_max,
             expect: self.expect,
@@ -552,8 +559,8 @@ mod tests {
             "",
         ),
         (
-            "connections = 5",
-            "s.toml: connections: each user has one",
+            "warm_up = \"1h\"",
+            "s.toml: warm_up: nothing is left of the run",
             "",
         ),
         (
@@ -634,6 +641,10 @@ mod tests {
                 "usage: flag bench: think: only",
             ),
             (
+                vec![URL, (Key::Users, "6"), (Key::Connections, "5")],
+                "usage: flag bench: connections: each user needs",
+            ),
+            (
                 vec![URL, (Key::Duration, "1")],
                 "usage: flag duration: \"1\" has no unit",
             ),
@@ -665,6 +676,7 @@ mod tests {
             threads = 1
             timeout = "2s"
             requests = 1000
+            warm_up = "3s"
             expect_status = [200, 429]
             expect_body = "4KiB"
             [[stages]]
@@ -701,6 +713,7 @@ mod tests {
             client_addresses: 2,
             idle_connections: 4,
             threads: 1,
+            warm_up_ns: 3 * SECOND,
             timeout_ns: 2 * SECOND,
             requests_max: Some(1000),
             expect: Expect {

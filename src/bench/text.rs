@@ -92,8 +92,15 @@ pub(super) fn describe(scenario: &Scenario) -> String {
     let duration_ns: Nanos = scenario.stages.iter().map(|stage| stage.duration_ns).sum();
     let duration = time(duration_ns);
     match scenario.load {
-        Load::Closed { think_ns, pipeline } => {
+        Load::Closed {
+            think_ns,
+            pipeline,
+            connections,
+        } => {
             let mut out = format!("{levels} {noun}");
+            if connections > 0 {
+                let _ = write!(out, " taking turns on {connections} connections");
+            }
             if pipeline > 1 {
                 let _ = write!(out, ", each {pipeline} requests at a time");
             }

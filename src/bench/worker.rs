@@ -282,16 +282,26 @@ impl World {
 
 /// A user of a closed loop, until there is no more use for it.
 pub(super) async fn user(world: Rc<World>, number: u32, wanted: Rc<Cell<u32>>) {
-    let Load::Closed { think_ns, pipeline } = world.config.load else {
+    let Load::Closed {
+        think_ns,
+        pipeline,
+        connections,
+    } = world.config.load
+    else {
         return;
     };
-    let mut slot = Slot::new(number);
+    let users = world.config.users_max();
+    let numbers = (number..connections.max(number + 1)).step_by(users as usize);
+    let mut slots: Vec<Slot> = numbers.map(Slot::new).collect();
+    let mut turn = 0;
     while world.now() < world.end.get() && number < wanted.get() {
         let count = world.claim(pipeline);
         if count == 0 {
             break;
         }
-        let result = world.turn(&mut slot, world.now(), count).await;
+        let at = turn % slots.len();
+        turn += 1;
+        let result = world.turn(&mut slots[at], world.now(), count).await;
         if result == Err(Trouble::Connect) {
             world.io.sleep(CONNECT_PAUSE_NS).await;
         }
