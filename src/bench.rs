@@ -15,6 +15,7 @@ pub mod json;
 pub mod load;
 mod open;
 pub mod outcome;
+pub mod relay;
 pub mod run;
 pub mod scenario;
 pub mod tally;

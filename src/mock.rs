@@ -4,6 +4,7 @@
 //! Invariant: memory per connection is bounded, whatever sizes a request asks for.
 
 mod answer;
+mod chunked;
 mod conn;
 mod fast;
 
@@ -463,15 +464,26 @@ mod tests {
         }
     }
 
-    #[test]
-    fn fast_answers_have_their_sizes_and_are_counted() {
-        let args = Args {
+    fn fast() -> Args {
+        Args {
             fast: true,
             ..Args::named("red")
-        };
+        }
+    }
+
+    /// The length of each answer's body.
+    fn sizes(output: &str) -> Vec<usize> {
+        let bodies = output.split("HTTP/1.1 ").skip(1);
+        bodies
+            .map(|answer| answer.split_once("\r\n\r\n").unwrap().1.len())
+            .collect()
+    }
+
+    #[test]
+    fn fast_answers_have_their_sizes_and_are_counted() {
         let upload = "u".repeat(1_000_000);
         let output = exchange(
-            args,
+            fast(),
             &format!(
                 "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /4k?x HTTP/1.1\r\n\r\nHEAD /64k HTTP/1.1\r\n\r\n\
                  GET /64k HTTP/1.1\r\n\r\nGET /none HTTP/1.1\r\n\r\n\
@@ -479,17 +491,55 @@ mod tests {
                  GET /10m HTTP/1.1\r\n\r\nGET /64k-chunked HTTP/1.1\r\n\r\nGET /__count HTTP/1.1\r\n\r\n"
             ),
         );
-        let sizes: Vec<usize> = output
-            .split("HTTP/1.1 ")
-            .skip(1)
-            .map(|answer| answer.split_once("\r\n\r\n").unwrap().1.len())
-            .collect();
         let chunked = 65_536 + 4 * "4000\r\n\r\n".len() + "0\r\n\r\n".len();
         assert_eq!(
-            sizes,
+            sizes(&output),
             [100, 4096, 0, 65_536, 0, 100, 10_485_760, chunked, 1]
         );
         assert!(output.ends_with("\r\n\r\n8"));
+    }
+
+    #[test]
+    fn fast_answers_by_the_last_segment_and_says_what_may_be_cached() {
+        let (address, _) = spawn(fast()).unwrap();
+        for (target, status, bytes, is_cached) in [
+            ("/r17/", 200, 100, false),
+            ("/r17/?a/b", 200, 100, false),
+            ("/r17/4k", 200, 4096, false),
+            ("/r17/4k?/", 200, 4096, false),
+            ("/r17", 404, 0, false),
+            ("/r17/cache", 404, 0, false),
+            ("/cache/", 200, 100, true),
+            ("/cache/a?4k", 200, 100, true),
+            ("/cache/a/b", 200, 100, true),
+            ("/cache/a/4k", 200, 4096, true),
+        ] {
+            let output = exchange_with(address, &format!("GET {target} HTTP/1.1\r\n\r\n"));
+            assert!(
+                output.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{target}: {output}"
+            );
+            assert_eq!(sizes(&output), [bytes], "{target}");
+            let found = output.contains("\r\nCache-Control: max-age=3600\r\n");
+            assert_eq!(found, is_cached, "{target}: {output}");
+        }
+    }
+
+    #[test]
+    fn fast_takes_chunked_uploads() {
+        // More than its buffer, in chunks that are never in step with it.
+        let chunk = format!("1869f;x=y\r\n{}\r\n", "c".repeat(0x1869f));
+        let output = exchange(
+            fast(),
+            &format!(
+                "POST /4k HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{}0\r\nT: v\r\n\r\n\
+                 PUT / HTTP/1.1\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n\
+                 GET /__count HTTP/1.1\r\n\r\n",
+                chunk.repeat(20)
+            ),
+        );
+        assert_eq!(sizes(&output), [4096, 100, 1]);
+        assert!(output.ends_with("\r\n\r\n2"), "{output}");
     }
 
     #[test]

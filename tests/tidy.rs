@@ -42,6 +42,7 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &["rustix", "socket2"],
         &[
             ("src/bench/alarm.rs", "a timer of the kernel"),
+            ("src/bench/relay.rs", "a program of its own: the floor"),
             (
                 "src/bench/wire.rs",
                 "connects from an address of its choice, which no shard does",

@@ -1,7 +1,7 @@
 //! The backend for measuring: it must cost less than anything in front of it.
 //!
-//! A request ends at its first empty line (plus Content-Length); its answer is a slice that was made at the start.
-//! No allocation and no time per request but the search and one write.
+//! A request ends at its first empty line, or with the body behind it; its answer is a slice that was made at the
+//! start, chosen by the last segment of the path. No allocation and no time per request but the search and one write.
 
 use std::cell::Cell;
 use std::io;
@@ -10,8 +10,13 @@ use memchr::memmem::{Finder, find};
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 
+use super::chunked::Chunks;
+
 /// Large, so that a 10 MiB upload takes few reads; untouched pages cost nothing.
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Answers below this may be cached by whatever stands in front.
+const CACHED: &[u8] = b"/cache/";
 
 /// The answers, made once. They live as long as the process, as does the backend.
 pub(super) struct Answers {
@@ -20,6 +25,8 @@ pub(super) struct Answers {
     large: Answer,
     large_chunked: Answer,
     huge: Answer,
+    cached_small: Answer,
+    cached_page: Answer,
     unknown: Answer,
     /// Requests answered, without those for the count itself.
     count: Cell<u64>,
@@ -34,14 +41,16 @@ struct Answer {
 
 impl Answers {
     pub(super) fn new(name: &str) -> Answers {
-        let plain = |length| {
+        let of_length = |fields, length| {
             Answer::new(
                 name,
                 200,
-                &format!("Content-Length: {length}"),
+                &format!("{fields}Content-Length: {length}"),
                 &vec![b'x'; length],
             )
         };
+        let plain = |length| of_length("", length);
+        let cached = |length| of_length("Cache-Control: max-age=3600\r\n", length);
         let mut chunked = Vec::new();
         for _ in 0..4 {
             chunked.extend_from_slice(b"4000\r\n");
@@ -55,21 +64,33 @@ impl Answers {
             large: plain(64 * 1024),
             large_chunked: Answer::new(name, 200, "Transfer-Encoding: chunked", &chunked),
             huge: plain(10 * 1024 * 1024),
+            cached_small: cached(100),
+            cached_page: cached(4 * 1024),
             unknown: Answer::new(name, 404, "Content-Length: 0", b""),
             count: Cell::new(0),
             head_end: Finder::new(b"\r\n\r\n"),
         }
     }
 
-    fn of(&self, path: &[u8]) -> Answer {
-        match path {
-            b"/" => self.small,
-            b"/4k" => self.page,
-            b"/64k" => self.large,
-            b"/64k-chunked" => self.large_chunked,
-            b"/10m" => self.huge,
-            _ => self.unknown,
+    /// By the last segment, so that any route may lead here; `None` asks for the count.
+    fn of(&self, path: &[u8]) -> Option<Answer> {
+        let last_segment = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
+        let last = &path[last_segment..];
+        if path.starts_with(CACHED) {
+            return Some(match last {
+                b"4k" => self.cached_page,
+                _ => self.cached_small,
+            });
         }
+        Some(match last {
+            b"" => self.small,
+            b"4k" => self.page,
+            b"64k" => self.large,
+            b"64k-chunked" => self.large_chunked,
+            b"10m" => self.huge,
+            b"__count" => return None,
+            _ => self.unknown,
+        })
     }
 }
 
@@ -94,26 +115,27 @@ pub(super) async fn serve(
     let mut used = 0;
     loop {
         while let Some(length) = answers.head_end.find(&buffer[used..]) {
-            let Some(request) = Request::of(&buffer[used..used + length + 2]) else {
+            let Some(request) = Request::of(&buffer[used..used + length + 2], answers) else {
                 return Ok(());
             };
             used += length + 4;
-            let in_buffer = request.body_bytes.min((buffer.len() - used) as u64);
-            used += in_buffer as usize;
-            let mut left = request.body_bytes - in_buffer;
-            let answer = request.answer(answers);
-            while left > 0 {
-                // The body reaches beyond the buffer, so nothing in there is still needed.
-                let max = left.min(BUFFER_BYTES as u64) as usize;
-                let (result, slice) = stream.read(buffer.slice_mut(..max)).await;
-                buffer = slice.into_inner();
-                let count = result?;
-                if count == 0 {
+            let Request { answer, mut body } = request;
+            loop {
+                let Some(taken) = body.take(&buffer[used..]) else {
                     return Ok(());
+                };
+                used += taken;
+                if body.is_done() {
+                    break;
                 }
-                left -= count as u64;
+                // The body reaches beyond the buffer, so nothing in there is still needed.
                 buffer.clear();
                 used = 0;
+                let (result, slice) = stream.read(buffer.slice_mut(..BUFFER_BYTES)).await;
+                buffer = slice.into_inner();
+                if result? == 0 {
+                    return Ok(());
+                }
             }
             match answer {
                 Some(bytes) => {
@@ -144,59 +166,75 @@ pub(super) async fn serve(
     }
 }
 
-struct Request<'b> {
-    path: &'b [u8],
-    head_only: bool,
-    body_bytes: u64,
+struct Request {
+    /// `None` asks for the count.
+    answer: Option<&'static [u8]>,
+    body: Body,
 }
 
-impl<'b> Request<'b> {
-    /// `head` ends in the CRLF of its last field. `None`: not understood, chunked bodies among others.
-    fn of(head: &'b [u8]) -> Option<Request<'b>> {
+impl Request {
+    /// `head` ends in the CRLF of its last field. `None`: not understood.
+    fn of(head: &[u8], answers: &Answers) -> Option<Request> {
         let method_end = memchr::memchr(b' ', head)?;
+        let method = &head[..method_end];
         let target = &head[method_end + 1..];
         let path = &target[..memchr::memchr2(b' ', b'?', target)?];
         // Those without a body by habit are spared the search for its length.
-        let body_bytes = match &head[..method_end] {
-            b"GET" | b"HEAD" => 0,
-            _ => content_length(head)?,
+        let body = match method {
+            b"GET" | b"HEAD" => Body::Length(0),
+            _ => Body::of(head)?,
         };
-        Some(Request {
-            path,
-            head_only: &head[..method_end] == b"HEAD",
-            body_bytes,
-        })
-    }
-
-    /// `None` asks for the count.
-    fn answer(&self, answers: &Answers) -> Option<&'static [u8]> {
-        if self.path == b"/__count" {
-            return None;
-        }
-        let answer = answers.of(self.path);
-        Some(if self.head_only {
-            &answer.bytes[..answer.head_bytes]
-        } else {
-            answer.bytes
-        })
+        let answer = answers.of(path).map(|answer| match method {
+            b"HEAD" => &answer.bytes[..answer.head_bytes],
+            _ => answer.bytes,
+        });
+        Some(Request { answer, body })
     }
 }
 
-fn content_length(head: &[u8]) -> Option<u64> {
-    let mut rest = head;
-    while let Some(line_end) = find(rest, b"\r\n") {
-        let line = &rest[..line_end];
-        rest = &rest[line_end + 2..];
-        let Some(colon) = memchr::memchr(b':', line) else {
-            continue;
-        };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.eq_ignore_ascii_case(b"content-length") {
-            return std::str::from_utf8(value).ok()?.parse().ok();
+/// What of a request's body is still to come.
+enum Body {
+    Length(u64),
+    Chunked(Chunks),
+}
+
+impl Body {
+    fn of(head: &[u8]) -> Option<Body> {
+        let mut length = 0;
+        let mut rest = head;
+        while let Some(line_end) = find(rest, b"\r\n") {
+            let line = &rest[..line_end];
+            rest = &rest[line_end + 2..];
+            let Some(colon) = memchr::memchr(b':', line) else {
+                continue;
+            };
+            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            if name.eq_ignore_ascii_case(b"content-length") {
+                length = std::str::from_utf8(value).ok()?.parse().ok()?;
+            }
+            if name.eq_ignore_ascii_case(b"transfer-encoding") {
+                return Some(Body::Chunked(Chunks::new()));
+            }
         }
-        if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            return None;
+        Some(Body::Length(length))
+    }
+
+    /// Takes what belongs to the body from the front of `input`; `None`: not understood.
+    fn take(&mut self, input: &[u8]) -> Option<usize> {
+        match self {
+            Body::Length(left) => {
+                let taken = (*left).min(input.len() as u64);
+                *left -= taken;
+                Some(taken as usize)
+            }
+            Body::Chunked(chunks) => chunks.take(input),
         }
     }
-    Some(0)
+
+    fn is_done(&self) -> bool {
+        match self {
+            Body::Length(left) => *left == 0,
+            Body::Chunked(chunks) => chunks.is_done(),
+        }
+    }
 }
