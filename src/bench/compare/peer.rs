@@ -65,14 +65,20 @@ impl Setup {
 
     /// Idle backend connections that are kept: so many that this is no limit. Per backend where it is counted
     /// like that, of all backends in nginx.
-    fn idle_max(&self) -> usize {
-        let wanted = (2 * self.backends.len() + 64).max(self.connections_max as usize);
-        wanted.clamp(256, 2048)
+    fn idle_max(&self) -> u32 {
+        let backends = u32::try_from(self.backends.len()).unwrap_or(u32::MAX);
+        let wanted = backends.saturating_mul(2).saturating_add(64);
+        wanted.max(self.connections_max).clamp(256, 2048)
+    }
+
+    /// Clients, and as if each idle connection to a backend were one more.
+    fn connections_all(&self) -> u32 {
+        self.clients_max() + self.idle_max()
     }
 
     /// Both sides, and all that idles.
-    fn descriptors(&self) -> usize {
-        (2 * self.clients_max() + DESCRIPTORS_SPARE) as usize + self.idle_max()
+    fn descriptors(&self) -> u32 {
+        self.connections_all() + self.clients_max() + DESCRIPTORS_SPARE
     }
 
     fn file(&self, name: &str) -> OsString {

@@ -60,6 +60,7 @@ pub(super) fn fill(template: &str, setup: &Setup) -> String {
         ("@DIRECTORY@", setup.directory.display().to_string()),
         ("@CLIENTS_MAX@", setup.clients_max().to_string()),
         ("@IDLE_MAX@", setup.idle_max().to_string()),
+        ("@CONNECTIONS_MAX@", setup.connections_all().to_string()),
         ("@DESCRIPTORS@", setup.descriptors().to_string()),
     ] {
         text = text.replace(word, &value);
