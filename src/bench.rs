@@ -10,6 +10,7 @@ pub mod address;
 mod alarm;
 mod answer;
 mod chart;
+pub mod compare;
 pub mod html;
 pub mod json;
 pub mod load;

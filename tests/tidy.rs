@@ -42,6 +42,10 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &["rustix", "socket2"],
         &[
             ("src/bench/alarm.rs", "a timer of the kernel"),
+            (
+                "src/bench/compare/peer/template.rs",
+                "asks whether this is root, under whom nginx works",
+            ),
             ("src/bench/relay.rs", "a program of its own: the floor"),
             (
                 "src/bench/wire.rs",
