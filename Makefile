@@ -21,7 +21,7 @@ lint: ## format and lints alone
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 
-bench: ## CPU time per request beside nginx, a quarter of an hour on a quiet machine
+bench: ## beside nginx, HAProxy and Caddy, an hour on a quiet machine
 	scripts/bench
 
 fuzz: ## fuzz the message layer, a minute for each target

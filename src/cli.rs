@@ -4,6 +4,7 @@
 //! Invariant: a flag that its command does not take is refused, never ignored.
 
 mod bench;
+mod flag;
 pub mod text;
 
 use std::ffi::OsString;
@@ -12,11 +13,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::bench::Args as BenchArgs;
-use crate::bench::scenario::Key;
+use crate::bench::compare::Args as CompareArgs;
 use crate::config::keys::{LEVEL_NAMES, LEVELS};
 use crate::config::plan::Level;
 use crate::config::report::nearest;
 use crate::mock;
+
+use flag::Flag;
 
 /// How the process ends. The numbers are those of sysexits.h where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +55,19 @@ impl Exit {
 pub enum Command {
     Run(RunArgs),
     Check(RunArgs),
-    Show { run: RunArgs, origins: bool },
+    Show {
+        run: RunArgs,
+        origins: bool,
+    },
     Demo(DemoArgs),
     Mock(mock::Args),
     Bench(BenchArgs),
+    Compare(CompareArgs),
+    /// Bytes both ways and nothing else: what a proxy costs at least.
+    Relay {
+        listen: SocketAddr,
+        to: SocketAddr,
+    },
     Version,
     Help,
 }
@@ -91,126 +103,6 @@ impl fmt::Display for Usage {
 }
 
 pub const HELP: &str = include_str!("cli/help.txt");
-
-/// A flag: its name, its letter, and whether a value follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flag {
-    Config,
-    Shards,
-    LogLevel,
-    Test,
-    Origin,
-    Listen,
-    Backends,
-    Name,
-    Delay,
-    Fail,
-    FailStatus,
-    Fast,
-    Scenario,
-    Scale,
-    Json,
-    Html,
-    /// A key of a load test's scenario.
-    Load(Key),
-    Help,
-    Version,
-}
-
-impl Flag {
-    const OWN: [Flag; 18] = [
-        Flag::Config,
-        Flag::Shards,
-        Flag::LogLevel,
-        Flag::Test,
-        Flag::Origin,
-        Flag::Listen,
-        Flag::Backends,
-        Flag::Name,
-        Flag::Delay,
-        Flag::Fail,
-        Flag::FailStatus,
-        Flag::Fast,
-        Flag::Scenario,
-        Flag::Scale,
-        Flag::Json,
-        Flag::Html,
-        Flag::Help,
-        Flag::Version,
-    ];
-
-    fn all() -> impl Iterator<Item = Flag> {
-        Flag::OWN.into_iter().chain(Key::ALL.map(Flag::Load))
-    }
-
-    fn long(self) -> &'static str {
-        match self {
-            Flag::Config => "config",
-            Flag::Shards => "shards",
-            Flag::LogLevel => "log-level",
-            Flag::Test => "test",
-            Flag::Origin => "origin",
-            Flag::Listen => "listen",
-            Flag::Backends => "backends",
-            Flag::Name => "name",
-            Flag::Delay => "delay",
-            Flag::Fail => "fail",
-            Flag::FailStatus => "fail-status",
-            Flag::Fast => "fast",
-            Flag::Scenario => "scenario",
-            Flag::Scale => "scale",
-            Flag::Json => "json",
-            Flag::Html => "html",
-            Flag::Load(key) => key.flag(),
-            Flag::Help => "help",
-            Flag::Version => "version",
-        }
-    }
-
-    fn short(self) -> Option<char> {
-        match self {
-            Flag::Config => Some('c'),
-            Flag::Test => Some('t'),
-            Flag::Help => Some('h'),
-            Flag::Version => Some('V'),
-            Flag::Shards
-            | Flag::LogLevel
-            | Flag::Origin
-            | Flag::Listen
-            | Flag::Backends
-            | Flag::Name
-            | Flag::Delay
-            | Flag::Fail
-            | Flag::FailStatus
-            | Flag::Fast
-            | Flag::Scenario
-            | Flag::Scale
-            | Flag::Json
-            | Flag::Html
-            | Flag::Load(_) => None,
-        }
-    }
-
-    fn takes_value(self) -> bool {
-        match self {
-            Flag::Test | Flag::Origin | Flag::Fast | Flag::Help | Flag::Version => false,
-            Flag::Config
-            | Flag::Shards
-            | Flag::LogLevel
-            | Flag::Listen
-            | Flag::Backends
-            | Flag::Name
-            | Flag::Delay
-            | Flag::Fail
-            | Flag::FailStatus
-            | Flag::Scenario
-            | Flag::Scale
-            | Flag::Json
-            | Flag::Html
-            | Flag::Load(_) => true,
-        }
-    }
-}
 
 /// The first words of a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,7 +166,16 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
         },
         Verb::Demo => Command::Demo(flags.demo()?),
         Verb::Mock => Command::Mock(flags.mock()?),
-        Verb::Bench => Command::Bench(flags.bench()?),
+        Verb::Bench => match words.next() {
+            None => Command::Bench(flags.bench()?),
+            Some(word) if word == "compare" => Command::Compare(flags.compare()?),
+            Some(word) if word == "relay" => flags.relay()?,
+            Some(word) => {
+                let word = word.to_string_lossy();
+                let usage = usage(format!("bench has no \"{word}\""));
+                return Err(usage.hint("there are: corelane bench, bench compare and bench relay"));
+            }
+        },
         Verb::Version => Command::Version,
         Verb::Help => Command::Help,
     };
@@ -336,8 +237,7 @@ fn split(arguments: impl IntoIterator<Item = OsString>) -> Result<Words, Usage> 
                 known.ok_or_else(|| usage(format!("unknown flag -{letter}")))?
             }
         };
-        let may_repeat = flag == Flag::Load(Key::Header);
-        if !may_repeat && found.flags.0.iter().any(|(known, _)| *known == flag) {
+        if !flag.may_repeat() && found.flags.0.iter().any(|(known, _)| *known == flag) {
             return Err(usage(format!("--{} is given twice", flag.long())));
         }
         let value = if flag.takes_value() {
@@ -431,18 +331,24 @@ impl Flags {
     }
 
     fn demo(&mut self) -> Result<DemoArgs, Usage> {
-        let listen = match self.text(Flag::Listen)? {
-            None => SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-            Some(text) => text.parse().map_err(|_| {
-                usage(format!("--listen {text} is no address with a port"))
-                    .hint("write 127.0.0.1:8080")
-            })?,
-        };
+        let listen = self.address(Flag::Listen, 8080)?;
         let backends = self.number(Flag::Backends, 3, 1, 9)?;
         Ok(DemoArgs {
             listen,
             backends: u8::try_from(backends).unwrap_or(u8::MAX),
         })
+    }
+
+    /// An address with a port; on 127.0.0.1 if there is none.
+    fn address(&mut self, flag: Flag, default_port: u16) -> Result<SocketAddr, Usage> {
+        match self.text(flag)? {
+            None => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, default_port))),
+            Some(text) => text.parse().map_err(|_| {
+                let flag = flag.long();
+                usage(format!("--{flag} {text} is no address with a port"))
+                    .hint("write 127.0.0.1:8080")
+            }),
+        }
     }
 
     fn mock(&mut self) -> Result<mock::Args, Usage> {
@@ -477,6 +383,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::scenario::Key;
 
     fn check(line: &str) -> Result<Command, String> {
         parse(line.split_whitespace().map(OsString::from)).map_err(|usage| usage.to_string())
@@ -591,6 +498,24 @@ mod tests {
         for (line, command) in cases {
             assert_eq!(check(line), Ok(command), "{line}");
         }
+        let compare = CompareArgs {
+            only: vec!["small".into(), "64k".into()],
+            peers: vec!["nginx".into()],
+            extra: vec![("old".into(), "a/b".into())],
+            rounds: 3,
+            seconds: 0.5,
+            json: Some("j".into()),
+            show_config: false,
+            list: true,
+        };
+        let line = "bench compare --only small,64k --peers nginx --extra old=a/b --rounds 3 --seconds 0.5 --json j --list";
+        assert_eq!(check(line), Ok(Command::Compare(compare)));
+        let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let relay = Command::Relay {
+            listen: address(8080),
+            to: address(9),
+        };
+        assert_eq!(check("bench relay --to 127.0.0.1:9"), Ok(relay));
     }
 
     #[test]

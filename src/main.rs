@@ -31,6 +31,8 @@ fn dispatch(command: Command) -> u8 {
         Command::Demo(args) => demo::run(args.listen, args.backends, run_text),
         Command::Mock(args) => mock::run(args),
         Command::Bench(args) => bench::command(&args).code(),
+        Command::Compare(args) => bench::compare::command(&args).code(),
+        Command::Relay { listen, to } => bench::relay::command(listen, to).code(),
         Command::Version => print(&format!("{}\n", version::line())).code(),
         Command::Help => print(cli::HELP).code(),
     }

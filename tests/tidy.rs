@@ -42,9 +42,18 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &["rustix", "socket2"],
         &[
             ("src/bench/alarm.rs", "a timer of the kernel"),
+            ("src/bench/compare/about.rs", "the kernel's release"),
+            (
+                "src/bench/compare/measure.rs",
+                "idle connections from several addresses",
+            ),
             (
                 "src/bench/compare/peer/template.rs",
                 "asks whether this is root, under whom nginx works",
+            ),
+            (
+                "src/bench/compare/process.rs",
+                "pins and ends the programs that it starts",
             ),
             ("src/bench/relay.rs", "a program of its own: the floor"),
             (
@@ -75,6 +84,15 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &["std::thread", "thread::spawn"],
         &[
             ("src/admin.rs", "its own thread"),
+            (
+                "src/bench/compare/measure.rs",
+                "waits until memory has settled",
+            ),
+            (
+                "src/bench/compare/process.rs",
+                "waits for a program's start and end",
+            ),
+            ("src/bench/compare/proof.rs", "waits for log lines"),
             (
                 "src/bench/run.rs",
                 "starts the threads of the load generator",

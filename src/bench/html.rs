@@ -66,8 +66,8 @@ fn notes(out: &mut String, outcome: &Outcome) {
         return;
     }
     out.push_str("<section class=\"note\"><h2>These numbers are not the target's alone</h2>");
-    for text in &outcome.bottlenecks {
-        let _ = write!(out, "<p>{}</p>", escape(text));
+    for bottleneck in &outcome.bottlenecks {
+        let _ = write!(out, "<p>{}</p>", escape(&bottleneck.to_string()));
     }
     out.push_str("</section>\n");
 }

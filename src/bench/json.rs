@@ -36,22 +36,7 @@ pub fn render(
         quoted(&format!("http://{authority}{path}"))
     });
     out.list("urls", urls);
-    match scenario.load {
-        Load::Closed {
-            think_ns,
-            pipeline,
-            connections,
-        } => {
-            out.text("loop", "closed");
-            out.number("think_ns", think_ns);
-            out.number("pipeline", pipeline);
-            out.number("connections", connections);
-        }
-        Load::Open { connections } => {
-            out.text("loop", "open");
-            out.number("connections", connections);
-        }
-    }
+    pace(&mut out, scenario.load);
     let stages = scenario.stages.iter().map(|stage| {
         let mut out = Object::default();
         out.number("from", stage.from);
@@ -91,7 +76,10 @@ pub fn render(
     out.list("threads", threads(outcome));
     out.list(
         "bottlenecks",
-        outcome.bottlenecks.iter().map(|text| quoted(text)),
+        outcome
+            .bottlenecks
+            .iter()
+            .map(|one| quoted(&one.to_string())),
     );
     out.list("thresholds", verdicts.iter().map(verdict));
     out.raw(
@@ -100,6 +88,25 @@ pub fn render(
     );
     out.list("points", points(outcome));
     out.finish() + "\n"
+}
+
+fn pace(out: &mut Object, load: Load) {
+    match load {
+        Load::Closed {
+            think_ns,
+            pipeline,
+            connections,
+        } => {
+            out.text("loop", "closed");
+            out.number("think_ns", think_ns);
+            out.number("pipeline", pipeline);
+            out.number("connections", connections);
+        }
+        Load::Open { connections } => {
+            out.text("loop", "open");
+            out.number("connections", connections);
+        }
+    }
 }
 
 fn latency(histogram: &hdrhistogram::Histogram<u64>) -> String {
@@ -156,38 +163,38 @@ fn points(outcome: &Outcome) -> impl Iterator<Item = String> {
 
 /// An object that is being written.
 #[derive(Default)]
-struct Object {
+pub(super) struct Object {
     inside: String,
 }
 
 impl Object {
-    fn raw(&mut self, name: &str, value: &str) {
+    pub(super) fn raw(&mut self, name: &str, value: &str) {
         if !self.inside.is_empty() {
             self.inside.push(',');
         }
         let _ = write!(self.inside, "{}:{value}", quoted(name));
     }
 
-    fn text(&mut self, name: &str, value: &str) {
+    pub(super) fn text(&mut self, name: &str, value: &str) {
         self.raw(name, &quoted(value));
     }
 
     /// All our numbers are finite, and written as Rust does they are JSON.
-    fn number(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(super) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         self.raw(name, &value.to_string());
     }
 
-    fn list(&mut self, name: &str, items: impl Iterator<Item = String>) {
+    pub(super) fn list(&mut self, name: &str, items: impl Iterator<Item = String>) {
         let items: Vec<String> = items.collect();
         self.raw(name, &format!("[{}]", items.join(",")));
     }
 
-    fn finish(self) -> String {
+    pub(super) fn finish(self) -> String {
         format!("{{{}}}", self.inside)
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for character in text.chars() {

@@ -3,6 +3,7 @@
 //! Decides: points over time, totals, and whether the generator itself was the bottleneck. May not know:
 //! thresholds, how it is shown. Invariant: the total is the sum of what the threads sent, and nothing else.
 
+use std::fmt;
 use std::fs;
 use std::sync::Arc;
 
@@ -96,7 +97,7 @@ pub struct Outcome {
     /// Idle connections that the target closed during the run.
     pub idle_closed: u32,
     /// Why the numbers say more about the generator than about the target; empty if they do not.
-    pub bottlenecks: Vec<String>,
+    pub bottlenecks: Vec<Bottleneck>,
 }
 
 impl Outcome {
@@ -108,38 +109,66 @@ impl Outcome {
         self.total.latency.value_at_quantile(quantile)
     }
 
-    fn find_bottlenecks(&self) -> Vec<String> {
+    fn find_bottlenecks(&self) -> Vec<Bottleneck> {
         let mut found = Vec::new();
-        for (number, thread) in self.threads.iter().enumerate() {
-            let busy = f64::from(thread.busy_intervals) / f64::from(thread.intervals.max(1));
-            if busy > BUSY_INTERVALS_SHARE {
-                found.push(format!(
-                    "thread {number} of the generator used its whole CPU in {:.0} % of the time: give it more threads",
-                    busy * 100.0
-                ));
+        for (thread, used) in self.threads.iter().enumerate() {
+            let share = f64::from(used.busy_intervals) / f64::from(used.intervals.max(1));
+            if share > BUSY_INTERVALS_SHARE {
+                found.push(Bottleneck::Busy { thread, share });
             }
-            let wait = thread.usage.wait_ns as f64 / thread.wall_ns.max(1) as f64;
-            if wait > WAIT_SHARE {
-                found.push(format!(
-                    "thread {number} of the generator waited for a CPU in {:.0} % of the time: the machine was busy",
-                    wait * 100.0
-                ));
+            let share = used.usage.wait_ns as f64 / used.wall_ns.max(1) as f64;
+            if share > WAIT_SHARE {
+                found.push(Bottleneck::Waited { thread, share });
             }
         }
         let lag_ns = self.total.lag.value_at_quantile(0.99);
         if lag_ns > LAG_NS_MAX {
-            found.push(format!(
-                "one request in a hundred was sent {:.1} ms late or later, with a connection free",
-                lag_ns as f64 / 1e6
-            ));
+            found.push(Bottleneck::Late { lag_ns });
         }
-        let unsent = self.total.count(Trouble::Unsent);
-        if unsent > 0 {
-            found.push(format!(
-                "{unsent} requests were due and never sent: all connections were waiting for answers"
-            ));
+        let count = self.total.count(Trouble::Unsent);
+        if count > 0 {
+            found.push(Bottleneck::Unsent { count });
         }
         found
+    }
+}
+
+/// Why numbers say more about the generator than about the target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bottleneck {
+    /// A thread used its whole CPU in a share of the intervals.
+    Busy { thread: usize, share: f64 },
+    /// Something else had a thread's CPU for a share of the time.
+    Waited { thread: usize, share: f64 },
+    /// So late was one request in a hundred, although a connection was free.
+    Late { lag_ns: Nanos },
+    /// Requests were due, and no connection was ever free for them.
+    Unsent { count: u64 },
+}
+
+impl fmt::Display for Bottleneck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bottleneck::Busy { thread, share } => write!(
+                f,
+                "thread {thread} of the generator used its whole CPU in {:.0} % of the time: give it more threads",
+                share * 100.0
+            ),
+            Bottleneck::Waited { thread, share } => write!(
+                f,
+                "thread {thread} of the generator waited for a CPU in {:.0} % of the time: the machine was busy",
+                share * 100.0
+            ),
+            Bottleneck::Late { lag_ns } => write!(
+                f,
+                "one request in a hundred was sent {:.1} ms late or later, with a connection free",
+                *lag_ns as f64 / 1e6
+            ),
+            Bottleneck::Unsent { count } => write!(
+                f,
+                "{count} requests were due and never sent: all connections were waiting for answers"
+            ),
+        }
     }
 }
 

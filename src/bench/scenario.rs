@@ -697,6 +697,7 @@ mod tests {
             duration_ns: seconds * SECOND,
         };
         let url = |path: &str| Url::parse(&format!("http://127.0.0.1:1/{path}")).unwrap();
+        let threshold = |measure, most| Threshold { measure, most };
         let expected = Scenario {
             name: "all".into(),
             about: String::new(),
@@ -721,14 +722,8 @@ mod tests {
                 body_bytes: Some(4096),
             },
             thresholds: vec![
-                Threshold {
-                    measure: Measure::Errors,
-                    most: 0.005,
-                },
-                Threshold {
-                    measure: Measure::P999,
-                    most: 1e9,
-                },
+                threshold(Measure::Errors, 0.005),
+                threshold(Measure::P999, 1e9),
             ],
         };
         assert_eq!(scenario.thresholds.len(), 2);

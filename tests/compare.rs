@@ -1,0 +1,152 @@
+//! `corelane bench compare` with the real programs: that it measures, and what it does when it cannot.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process_group};
+
+struct Ran {
+    code: i32,
+    output: String,
+    errors: String,
+}
+
+/// Runs it in a process group of its own, of which nothing may be left.
+fn compare(arguments: &str, path: &str) -> Ran {
+    let child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        .args(["bench", "compare"])
+        .args(arguments.split_whitespace())
+        .env("PATH", path)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let group = Pid::from_raw(child.id().cast_signed()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(test_kill_process_group(group), Err(Errno::SRCH));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran {
+        code: output.status.code().unwrap(),
+        output: text(&output.stdout),
+        errors: text(&output.stderr),
+    }
+}
+
+fn directory(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+/// The text between two marks.
+fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
+    let (_, rest) = text
+        .split_once(before)
+        .unwrap_or_else(|| panic!("no {before} in {text}"));
+    rest.split_once(after).unwrap().0
+}
+
+#[test]
+fn it_measures_and_saves_what_it_measured() {
+    let file = directory("measures").join("result.json");
+    let scenarios = "small,log";
+    let arguments = format!(
+        "--only {scenarios} --peers nginx,haproxy,relay --rounds 1 --seconds 0.2 --json {}",
+        file.display()
+    );
+    let ran = compare(&arguments, "/usr/bin:/bin");
+    // Which bounds a debug build meets is not the question here.
+    assert!([0, 1].contains(&ran.code), "{}{}", ran.output, ran.errors);
+    for part in ["p99", "latencies at", "the relay parses nothing"] {
+        assert!(ran.output.contains(part), "no {part} in {}", ran.output);
+    }
+    let json = fs::read_to_string(file).unwrap();
+    for scenario in scenarios.split(',') {
+        let subjects = json
+            .split_once(&format!("\"name\":\"{scenario}\""))
+            .unwrap()
+            .1;
+        for name in ["corelane", "nginx", "haproxy"] {
+            let cpu = between(
+                subjects,
+                &format!("{{\"name\":\"{name}\",\"cpu_us\":{{"),
+                "}",
+            );
+            let median: f64 = between(cpu, "\"median\":", ",").parse().unwrap();
+            assert!(median > 0.5, "{scenario} {name}: {cpu}");
+        }
+    }
+    assert!(json.contains("\"name\":\"relay\""));
+    assert!(json.contains("\"name\":\"backend\""));
+}
+
+#[test]
+fn growth_is_that_of_variants() {
+    let arguments = "--only connections --peers nginx --rounds 1 --seconds 0.2";
+    let ran = compare(arguments, "/usr/bin:/bin");
+    assert!([0, 1].contains(&ran.code), "{}{}", ran.output, ran.errors);
+    let (_, rest) = ran.output.split_once("5,000 in turn").unwrap();
+    assert!(rest.contains("grown "), "{rest}");
+    assert!(rest.contains("with 64, 4,936 idle ≤ 1.05"), "{rest}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let broken = directory("broken");
+    let script = broken.join("haproxy");
+    fs::write(&script, "#!/bin/sh\necho \"no, $1\" >&2\nexit 1\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", broken.display());
+    for (arguments, code, said) in [
+        (
+            "--only smal",
+            2,
+            "unknown scenario \"smal\"\n  did you mean small?",
+        ),
+        ("--only tls", 2, "\"tls\" waits for TLS"),
+        (
+            "--peers ngin",
+            2,
+            "unknown peer \"ngin\": there are corelane, relay, nginx",
+        ),
+        ("--extra nginx=/bin/true", 2, "another name is needed"),
+        ("--extra old=/bin/true", 2, "/bin/true is no corelane"),
+        ("--extra old", 2, "--extra wants NAME=BINARY"),
+        ("--rounds 0", 2, "--rounds 0 is not in 1 to 100"),
+        ("--seconds 0.1", 2, "--seconds 0.1 is not in"),
+        (
+            "--only small --peers haproxy --rounds 1",
+            71,
+            "haproxy ended at once\n  no, ",
+        ),
+    ] {
+        let ran = compare(arguments, &path);
+        assert_eq!(ran.code, code, "{arguments}: {}{}", ran.output, ran.errors);
+        assert!(ran.errors.contains(said), "{arguments}: {}", ran.errors);
+    }
+}
+
+#[test]
+fn configurations_and_scenarios_are_shown_without_a_run() {
+    let ran = compare("--only small,backends --show-config", "/usr/bin:/bin");
+    assert_eq!(ran.code, 0, "{}", ran.errors);
+    assert!(
+        ran.output
+            .contains("# ---- nginx, scenario small : nginx.conf")
+    );
+    assert!(
+        ran.output.contains("server 127.1.3.231:3001"),
+        "the thousandth backend"
+    );
+    assert!(!ran.output.contains("# ---- varnish"), "it is a cache");
+    let ran = compare("--list", "/usr/bin:/bin");
+    assert!(ran.output.contains("upload-64k"), "{}", ran.output);
+}
