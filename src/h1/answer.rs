@@ -75,6 +75,10 @@ pub fn wants_json(request: &Request<'_, '_>) -> bool {
         if *kind != Kind::EndToEnd || !header.name.eq_ignore_ascii_case("accept") {
             continue;
         }
+        // Every request comes here, and most accept pages and pictures: no JSON without a J.
+        if memchr::memchr2(b'j', b'J', header.value).is_none() {
+            continue;
+        }
         for range in syntax::elements(header.value) {
             let mut parts = range.split(|byte| *byte == b';').map(syntax::trim);
             let media = parts.next().unwrap_or_default();
