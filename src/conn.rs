@@ -315,7 +315,7 @@ impl<I: Io> Busy<'_, I> {
     async fn request(&mut self, job: Job, way: Way, head: Buf) -> Next {
         self.requests += 1;
         let record = Record::start(&self.shard.io);
-        let next = attempt::forward(self, &job, way, head, &record).await;
+        let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
         record.finish(self.shard, self.peer, Some(job));
         if self.input.is_empty() && self.input.capacity() != BUF_BYTES {
             // A body took it along, or made it large.
