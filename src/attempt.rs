@@ -193,7 +193,7 @@ async fn exchange<I: Io>(
     let metrics = shard.metrics.backend(way.backend);
     metrics.inflight_add();
     let received = if request.job.held.is_some() {
-        held(conn, request, &link, head).await
+        pin!(held(conn, request, &link, head)).await
     } else {
         // Boxed: most requests have no body to stream, and their future stays small.
         Box::pin(streamed(conn, request, &link, head)).await
@@ -205,7 +205,7 @@ async fn exchange<I: Io>(
         status => metrics.answered(status),
     }
     match received {
-        Ok(received) => judge(conn, request, way, link, received).await,
+        Ok(received) => pin!(judge(conn, request, way, link, received)).await,
         Err(outcome) => outcome,
     }
 }

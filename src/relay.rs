@@ -106,7 +106,8 @@ pub async fn send<S: Stream>(
 ) -> (Result<(), Cut>, Buf) {
     while most > 0 {
         let deadline = patience.write(timers);
-        let Ok((written, back)) = timer.at(deadline, to.write(buf, most)).await else {
+        let writing = pin!(timer.at(deadline, to.write(buf, most)));
+        let Ok((written, back)) = writing.await else {
             // The buffer stays with the cancelled operation.
             return (Err(Cut::ToStalled), Buf::default());
         };

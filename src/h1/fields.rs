@@ -246,13 +246,12 @@ fn classify(name: &[u8]) -> Kind {
         (25, b'p') => (b"proxy-authentication-info", Kind::HopByHop),
         _ => return Kind::EndToEnd,
     };
-    if !syntax::same_name(name, wanted) {
-        return Kind::EndToEnd;
-    }
-    if memchr::memchr(b'_', name).is_some() {
+    if syntax::folds_to(name, wanted) {
+        kind
+    } else if syntax::same_name(name, wanted) {
         Kind::Disguised
     } else {
-        kind
+        Kind::EndToEnd
     }
 }
 

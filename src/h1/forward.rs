@@ -225,6 +225,8 @@ fn copy_fields(
     }
 }
 
+/// Inlined, so that names are stores of constants instead of copies.
+#[inline(always)]
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(value);

@@ -135,6 +135,35 @@ fn escapes_are_whole(name: &[u8]) -> bool {
     })
 }
 
+/// Whether `name` is `lower` without regard to case, eight bytes at a time. `lower` is in lower case; both are tokens,
+/// so that setting bit 5 cannot make a letter of a control character.
+pub(super) fn folds_to(name: &[u8], lower: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let same = |name: &[u8; 8], lower: &[u8; 8]| {
+        u64::from_ne_bytes(*name) | CASE == u64::from_ne_bytes(*lower)
+    };
+    if name.len() != lower.len() {
+        return false;
+    }
+    let (mut rest, mut wanted) = (name, lower);
+    while let (Some((name, name_rest)), Some((lower, lower_rest))) =
+        (rest.split_first_chunk(), wanted.split_first_chunk())
+    {
+        if !same(name, lower) {
+            return false;
+        }
+        (rest, wanted) = (name_rest, lower_rest);
+    }
+    // The last eight overlap with those before; shorter names go byte by byte.
+    match (name.last_chunk(), lower.last_chunk()) {
+        (Some(name), Some(lower)) => same(name, lower),
+        (_, _) => rest
+            .iter()
+            .zip(wanted)
+            .all(|(byte, want)| byte | 0x20 == *want),
+    }
+}
+
 /// Whether `name` is `lower` without regard to case, where an underscore counts as a dash. `lower`
 /// is in lower case. Both are tokens, so that setting bit 5 cannot make a letter of a control
 /// character.
@@ -223,6 +252,21 @@ mod tests {
             "\u{661}",
         ] {
             assert_eq!(number(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_fold_case_eight_at_a_time() {
+        for length in 0..=20 {
+            let lower = &b"proxy-authentication-"[..length];
+            let upper = lower.to_ascii_uppercase();
+            assert!(folds_to(&upper, lower));
+            assert!(!folds_to(&upper, &b"proxy-authentication-"[..length + 1]));
+            for at in 0..length {
+                let mut other = upper.clone();
+                other[at] = b'_';
+                assert!(!folds_to(&other, lower), "{other:?}");
+            }
         }
     }
 

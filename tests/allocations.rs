@@ -1,0 +1,46 @@
+//! A request of a kept-alive client allocates nothing once the shard is warm.
+
+#[path = "support/allocations.rs"]
+mod allocations;
+#[path = "support/exchanges.rs"]
+mod exchanges;
+#[path = "support/heads.rs"]
+mod heads;
+#[path = "support/lean.rs"]
+mod lean;
+
+use lean::Lane;
+
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
+
+/// A body that is still arriving has a future of its own, boxed, so that the many requests without one stay small.
+fn allowed(name: &str) -> u64 {
+    u64::from(name == "upload")
+}
+
+#[test]
+fn a_request_allocates_nothing() {
+    const REQUESTS: u64 = 1000;
+    let mut findings = Vec::new();
+    for exchange in exchanges::all() {
+        let (name, response_bytes) = (exchange.name, exchange.response.len() as u64);
+        let mut lane = Lane::new(exchange);
+        lane.run(100);
+        let (before, received_bytes) = (allocations::count(), lane.received_bytes());
+        lane.run(REQUESTS);
+        let allocations = allocations::count() - before;
+        let received_bytes = lane.received_bytes() - received_bytes;
+        // We write another head, hardly longer or shorter.
+        let bytes = received_bytes / REQUESTS;
+        assert!(
+            bytes.abs_diff(response_bytes) < 64,
+            "{name}: {bytes} bytes came"
+        );
+        if allocations != REQUESTS * allowed(name) {
+            allocations::show(|| lane.run(1));
+            findings.push(format!("{name}: {allocations} in {REQUESTS} requests"));
+        }
+    }
+    assert!(findings.is_empty(), "{findings:?}, from where is printed");
+}

@@ -1,0 +1,46 @@
+//! What a request and its answer are, where requests are measured.
+
+use crate::heads::{BROWSER, RESPONSE, SMALL};
+use crate::lean::{Exchange, REQUEST_END};
+
+/// A body of this many bytes, which ends as a request must.
+fn body(bytes: usize) -> Vec<u8> {
+    let mut body = vec![b'x'; bytes - REQUEST_END.len()];
+    body.extend_from_slice(REQUEST_END);
+    body
+}
+
+fn answer(body_bytes: usize) -> Vec<u8> {
+    let head = RESPONSE.replace("4096", &body_bytes.to_string());
+    [head.into_bytes(), body(body_bytes)].concat()
+}
+
+fn upload(body_bytes: usize) -> Vec<u8> {
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: www.example.org\r\nContent-Length: {body_bytes}\r\n\r\n");
+    [head.into_bytes(), body(body_bytes)].concat()
+}
+
+/// Four chunks, which come with their head.
+fn chunked() -> Vec<u8> {
+    let head = RESPONSE.replace("Content-Length: 4096", "Transfer-Encoding: chunked");
+    let chunk = [b"3e8\r\n", &body(1000)[..], b"\r\n"].concat();
+    [head.into_bytes(), chunk.repeat(4), b"0\r\n\r\n".to_vec()].concat()
+}
+
+/// Everything that is measured.
+pub(crate) fn all() -> [Exchange; 6] {
+    let exchange = |name, request: &[u8], response| Exchange {
+        name,
+        request: request.to_vec(),
+        response,
+    };
+    [
+        exchange("get", SMALL.as_bytes(), answer(100)),
+        exchange("browser", BROWSER.as_bytes(), answer(4096)),
+        exchange("held", &upload(2048), answer(100)),
+        exchange("upload", &upload(64 * 1024), answer(100)),
+        exchange("large", SMALL.as_bytes(), answer(64 * 1024)),
+        exchange("chunked", SMALL.as_bytes(), chunked()),
+    ]
+}
