@@ -43,6 +43,9 @@ pub const WARM_MAX: u32 = 256;
 /// A batch of access lines is handed to the writer at this size, or at the next tick.
 const LOG_BATCH_BYTES: usize = 32 * 1024;
 
+/// Room for a line more than the last batch had.
+const LOG_SPARE_BYTES: usize = 2 * 1024;
+
 /// Ticks between two sweeps of the pool: one second.
 const SWEEP_TICKS: u64 = 1_000_000_000 / TICK_NS;
 
@@ -295,7 +298,9 @@ impl<I: Io> Shard<I> {
             return;
         }
         let lines = std::mem::take(&mut batch.lines);
-        let bytes = std::mem::take(&mut batch.bytes);
+        // The next batch is likely to be as long.
+        let next = Vec::with_capacity(batch.bytes.len() + LOG_SPARE_BYTES);
+        let bytes = std::mem::replace(&mut batch.bytes, next);
         if let Err(mut bytes) = log.send(bytes) {
             self.metrics.add(Counter::LogDropped, lines);
             bytes.clear();

@@ -14,9 +14,15 @@ use lean::Lane;
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
 
-/// A body that is still arriving has a future of its own, boxed, so that the many requests without one stay small.
+/// Allocations in a thousand requests.
 fn allowed(name: &str) -> u64 {
-    u64::from(name == "upload")
+    match name {
+        // A body that is still arriving has a future of its own, boxed, so that the many requests without one stay small.
+        "upload" => 1000,
+        // Each batch of lines is given away: 32 KiB of lines of a kilobyte.
+        "logged" => 40,
+        _ => 0,
+    }
 }
 
 #[test]
@@ -37,7 +43,7 @@ fn a_request_allocates_nothing() {
             bytes.abs_diff(response_bytes) < 64,
             "{name}: {bytes} bytes came"
         );
-        if allocations != REQUESTS * allowed(name) {
+        if allocations > allowed(name) {
             allocations::show(|| lane.run(1));
             findings.push(format!("{name}: {allocations} in {REQUESTS} requests"));
         }

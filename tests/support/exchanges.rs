@@ -29,15 +29,17 @@ fn chunked() -> Vec<u8> {
 }
 
 /// Everything that is measured.
-pub(crate) fn all() -> [Exchange; 6] {
+pub(crate) fn all() -> [Exchange; 7] {
     let exchange = |name, request: &[u8], response| Exchange {
         name,
         request: request.to_vec(),
         response,
+        is_logged: name == "logged",
     };
     [
         exchange("get", SMALL.as_bytes(), answer(100)),
         exchange("browser", BROWSER.as_bytes(), answer(4096)),
+        exchange("logged", BROWSER.as_bytes(), answer(4096)),
         exchange("held", &upload(2048), answer(100)),
         exchange("upload", &upload(64 * 1024), answer(100)),
         exchange("large", SMALL.as_bytes(), answer(64 * 1024)),

@@ -19,6 +19,7 @@ use corelane::config::plan::Nanos;
 use corelane::config::{self, Source};
 use corelane::conn;
 use corelane::io::{Io, Peek, Stream, Target};
+use corelane::log;
 use corelane::metrics::{Counter, ShardMetrics};
 use corelane::shard::{Peer, Shard};
 use corelane::shared::Shared;
@@ -28,6 +29,8 @@ pub(crate) struct Exchange {
     pub(crate) name: &'static str,
     pub(crate) request: Vec<u8>,
     pub(crate) response: Vec<u8>,
+    /// With an access log, which nobody keeps.
+    pub(crate) is_logged: bool,
 }
 
 /// The last bytes of a request: of its head, or of its body.
@@ -83,6 +86,10 @@ impl Lane {
     pub(crate) fn new(exchange: Exchange) -> Lane {
         let loaded = config::load(Source::of("lean", PLAN));
         let (_, plan) = loaded.unwrap_or_else(|problems| panic!("{problems}"));
+        let log = exchange.is_logged.then(|| {
+            let (queue, _) = log::start(io::sink()).expect("a thread can be started");
+            queue
+        });
         let world = Rc::new(World {
             now: Cell::new(1),
             wanted: Cell::new(0),
@@ -95,7 +102,7 @@ impl Lane {
         let metrics = Arc::new(ShardMetrics::new(plan.backends.len()));
         let shared = Arc::new(Shared::new(Arc::new(plan), 1, u32::MAX));
         let io = Lean(Rc::clone(&world));
-        let shard = Shard::new(0, io, shared, Arc::clone(&metrics), None);
+        let shard = Shard::new(0, io, shared, Arc::clone(&metrics), log);
         let open = shard.open_connection().expect("there is no other");
         let peer = Peer::new(&shard, IpAddr::from([192, 0, 2, 1]), &Rc::from("8080"));
         let client = End {
