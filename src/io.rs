@@ -81,6 +81,10 @@ pub trait Stream: 'static {
     /// Nothing where bytes cannot be spliced.
     fn look(&self, bytes: &mut Vec<u8>);
 
+    /// Gives the kernel what it takes at once of bytes that go out together with those that follow; how many it took.
+    /// More must follow at once. None where bytes cannot be spliced.
+    fn push(&self, parts: [&[u8]; 2]) -> usize;
+
     /// Sends our end; the other direction stays open.
     fn shutdown_write(&self);
 
@@ -379,6 +383,17 @@ impl Stream for Socket {
             // An error will be met by whoever reads.
             let _ = rustix::net::recv(self, spare, RecvFlags::PEEK | RecvFlags::DONTWAIT);
         }
+    }
+
+    fn push(&self, parts: [&[u8]; 2]) -> usize {
+        use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+        if !self.is_tcp {
+            return 0;
+        }
+        let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let parts = parts.map(io::IoSlice::new);
+        // An error will be met by whoever writes.
+        sendmsg(self, &parts, &mut SendAncillaryBuffer::default(), flags).unwrap_or(0)
     }
 
     fn shutdown_write(&self) {

@@ -245,24 +245,20 @@ impl<I: Io> Receive<'_, I> {
         loop {
             // A body that has once filled its buffer is a long one.
             filled |= inbound.spare() == 0;
-            self.piece(head, &mut decoder, inbound, out).await?;
+            let verbatim = self.check(head, &mut decoder, inbound, out)?;
+            let all_taken = verbatim == inbound.len();
+            // The same framing on both sides: payload may bypass us.
+            if all_taken
+                && head.framing == head.reply_framing
+                && self
+                    .bypass(&mut decoder, filled, [&mut *out, &mut *inbound])
+                    .await?
+            {
+                continue;
+            }
+            self.piece(verbatim, inbound, out).await?;
             if decoder.is_done() {
                 return Ok(());
-            }
-            // The same framing on both sides: payload may bypass us.
-            if head.framing == head.reply_framing
-                && let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN)
-                && self.splice(&mut decoder, left).await?
-            {
-                continue;
-            }
-            if filled
-                && inbound.is_empty()
-                && head.framing == Framing::Chunked
-                && head.reply_framing == Framing::Chunked
-                && self.splice_chunks(&mut decoder).await?
-            {
-                continue;
             }
             if !self.read_body(&decoder, inbound, filled).await? {
                 if head.reply_framing == Framing::Chunked {
@@ -274,16 +270,33 @@ impl<I: Io> Receive<'_, I> {
         }
     }
 
-    /// Sends what `inbound` has of the body, behind what is already in `out`.
-    async fn piece(
+    /// Moves what comes next in the kernel, behind what is in `ahead`. `false`: nothing was moved, nothing sent.
+    async fn bypass(
+        &self,
+        decoder: &mut Decoder,
+        filled: bool,
+        ahead: [&mut Buf; 2],
+    ) -> Result<bool, Received> {
+        if let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN) {
+            return self.splice(decoder, left, ahead).await;
+        }
+        if filled && decoder.is_chunked() {
+            return self.splice_chunks(decoder, ahead).await;
+        }
+        Ok(false)
+    }
+
+    /// Decodes what `inbound` has of the body. The client gets the first bytes of it as they are, so many; or none,
+    /// and its form of all that was decoded stands in `out`.
+    fn check(
         &self,
         head: &Final,
         decoder: &mut Decoder,
         inbound: &mut Buf,
         out: &mut Buf,
-    ) -> Result<(), Received> {
+    ) -> Result<usize, Received> {
         if inbound.is_empty() {
-            return self.send(out).await;
+            return Ok(0);
         }
         // While the head waits in `out`, the client has seen nothing.
         let refused = match out.is_empty() {
@@ -298,26 +311,40 @@ impl<I: Io> Receive<'_, I> {
         let same = head.framing == head.reply_framing;
         if same && (step.verbatim || head.framing != Framing::Chunked) {
             *decoder = checked;
-            if out.is_empty() {
-                let sent = self.send_from(inbound, step.consumed).await;
-                return sent;
-            }
-            out.append()
-                .extend_from_slice(&inbound.pending()[..step.consumed]);
-        } else {
-            let sink = match head.reply_framing {
-                Framing::Chunked => Sink::Chunked(out.append()),
-                Framing::UntilClose | Framing::Length(_) | Framing::None => {
-                    Sink::Payload(out.append())
-                }
-            };
-            decoder.step(inbound.pending(), sink).map_err(refused)?;
+            return Ok(step.consumed);
         }
+        let sink = match head.reply_framing {
+            Framing::Chunked => Sink::Chunked(out.append()),
+            Framing::UntilClose | Framing::Length(_) | Framing::None => Sink::Payload(out.append()),
+        };
+        decoder.step(inbound.pending(), sink).map_err(refused)?;
         inbound.consume(step.consumed);
+        Ok(0)
+    }
+
+    /// Sends what is in `out` and so many bytes of `inbound` behind it.
+    async fn piece(
+        &self,
+        verbatim: usize,
+        inbound: &mut Buf,
+        out: &mut Buf,
+    ) -> Result<(), Received> {
+        if out.is_empty() {
+            return self.send_from(inbound, verbatim).await;
+        }
+        // One copy costs less than another send.
+        out.append()
+            .extend_from_slice(&inbound.pending()[..verbatim]);
+        inbound.consume(verbatim);
         self.send(out).await
     }
 
-    async fn splice(&self, decoder: &mut Decoder, left: u64) -> Result<bool, Received> {
+    async fn splice(
+        &self,
+        decoder: &mut Decoder,
+        left: u64,
+        [out, inbound]: [&mut Buf; 2],
+    ) -> Result<bool, Received> {
         let shard = self.shard;
         let transfer = Transfer {
             from: self.backend,
@@ -329,9 +356,11 @@ impl<I: Io> Receive<'_, I> {
             pace: None,
             watch: self.sent.get(),
         };
-        let (moved, ended) = transfer.run(left).await;
+        let ahead = out.len() + inbound.len();
+        let (moved, ended) = transfer.run([&mut *out, &mut *inbound], left).await;
         decoder.skip(moved);
-        self.record.sent(moved);
+        let ahead = ahead - out.len() - inbound.len();
+        self.record.sent(ahead as u64 + moved);
         self.record.body(moved);
         match ended {
             Ok(()) => Ok(true),
@@ -345,7 +374,11 @@ impl<I: Io> Receive<'_, I> {
 
     /// Moves chunks as they are, headers and all, in the kernel: they are checked in the socket's queue and then
     /// spliced, which copies them once instead of twice. `false`: too little is there, or it may not pass as it is.
-    async fn splice_chunks(&self, decoder: &mut Decoder) -> Result<bool, Received> {
+    async fn splice_chunks(
+        &self,
+        decoder: &mut Decoder,
+        ahead: [&mut Buf; 2],
+    ) -> Result<bool, Received> {
         let mut look = self.shard.large_buf();
         self.backend.look(look.append());
         let mut checked = decoder.clone();
@@ -358,7 +391,7 @@ impl<I: Io> Receive<'_, I> {
         }
         let body_bytes = self.record.response_body_bytes.get();
         let mut raw = Decoder::new(Framing::Length(step.consumed as u64));
-        if !self.splice(&mut raw, step.consumed as u64).await? {
+        if !self.splice(&mut raw, step.consumed as u64, ahead).await? {
             return Ok(false);
         }
         *decoder = checked;

@@ -213,8 +213,9 @@ struct Load {
 }
 
 impl<S: Stream> Transfer<'_, S> {
-    /// Moves exactly `bytes`. Gives the number of bytes that reached the receiver's socket, and how it ended.
-    pub async fn run(&self, bytes: u64) -> (u64, Result<(), Cut>) {
+    /// Sends what is in `ahead`, then moves exactly `bytes`. Gives the number of bytes that were moved, and how it
+    /// ended; what is left in `ahead` has not been sent.
+    pub async fn run(&self, ahead: [&mut Buf; 2], bytes: u64) -> (u64, Result<(), Cut>) {
         let (Some(from), Some(to)) = (self.from.splice_fd(), self.to.splice_fd()) else {
             return (0, Err(Cut::Unable));
         };
@@ -228,7 +229,11 @@ impl<S: Stream> Transfer<'_, S> {
             moved: 0,
         };
         let mut turns = 0;
+        let led = self.lead(from, &pipe, &mut load, ahead).await;
         let ended = loop {
+            if led.is_err() {
+                break led;
+            }
             let filled = match self.fill(from, &pipe, &mut load) {
                 Ok(n) => n,
                 Err(cut) => break Err(cut),
@@ -255,6 +260,40 @@ impl<S: Stream> Transfer<'_, S> {
             self.pipes.borrow_mut().put(pipe);
         }
         (load.moved, ended)
+    }
+
+    /// Sends what goes before the body, in one packet with its beginning if that is there already: the receiver wakes
+    /// up once instead of twice.
+    async fn lead(
+        &self,
+        from: BorrowedFd<'_>,
+        pipe: &Pipe,
+        load: &mut Load,
+        ahead: [&mut Buf; 2],
+    ) -> Result<(), Cut> {
+        if ahead.iter().all(|buf| buf.is_empty()) {
+            return Ok(());
+        }
+        let filled = self.fill(from, pipe, load);
+        let mut pushed = match load.inside {
+            0 => 0,
+            _ => self.to.push([ahead[0].pending(), ahead[1].pending()]),
+        };
+        for buf in ahead {
+            let mine = pushed.min(buf.len());
+            pushed -= mine;
+            buf.consume(mine);
+            if !buf.is_empty() {
+                let (bytes, taken) = (buf.len(), std::mem::take(buf));
+                let (timers, patience) = (self.timers, self.patience);
+                // Boxed: rare, and it would make every transfer larger.
+                let sending = Box::pin(send(self.to, taken, bytes, self.timer, timers, patience));
+                let sent;
+                (sent, *buf) = sending.await;
+                sent?;
+            }
+        }
+        filled.map(drop)
     }
 
     /// Sender to pipe; the bytes moved.

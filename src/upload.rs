@@ -147,7 +147,9 @@ impl<I: Io> Upload<'_, I> {
             pace: Some(&self.pace),
             watch: false,
         };
-        let (moved, ended) = transfer.run(left).await;
+        let (moved, ended) = transfer
+            .run([&mut Buf::default(), &mut Buf::default()], left)
+            .await;
         shard.metrics.add(Counter::ClientReceivedBytes, moved);
         decoder.skip(moved);
         self.record

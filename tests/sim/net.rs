@@ -564,6 +564,10 @@ impl Stream for SimStream {
 
     fn look(&self, _bytes: &mut Vec<u8>) {}
 
+    fn push(&self, _parts: [&[u8]; 2]) -> usize {
+        0
+    }
+
     fn hold(&self) {}
 
     fn release(&self) {}

@@ -231,6 +231,10 @@ impl Stream for End {
 
     fn look(&self, _bytes: &mut Vec<u8>) {}
 
+    fn push(&self, _parts: [&[u8]; 2]) -> usize {
+        0
+    }
+
     fn shutdown_write(&self) {}
 
     fn reset_on_close(&self) {}
