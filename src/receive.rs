@@ -5,6 +5,7 @@
 //! never looks complete: its last chunk or byte is sent only when it came.
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
 use std::pin::pin;
 
@@ -494,9 +495,9 @@ impl<I: Io> Receive<'_, I> {
         self.timer.set(due.min(glance));
     }
 
-    async fn send(&self, out: &mut Buf) -> Result<(), Received> {
+    fn send<'s>(&'s self, out: &'s mut Buf) -> impl Future<Output = Result<(), Received>> + 's {
         let bytes = out.len();
-        self.send_from(out, bytes).await
+        self.send_from(out, bytes)
     }
 
     async fn send_from(&self, from: &mut Buf, bytes: usize) -> Result<(), Received> {

@@ -3,6 +3,10 @@
 /// Appends `bytes` as the inside of a JSON string. What is not UTF-8 becomes U+FFFD. Control characters, C1 and
 /// the Unicode line separators among them, become `\u` escapes: JSON would allow some, a terminal should not.
 pub(super) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
+    if is_plain(bytes) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     let mut rest = bytes;
     while let Some(stop) = rest.iter().position(|byte| !PLAIN[usize::from(*byte)]) {
         out.extend_from_slice(&rest[..stop]);
@@ -21,6 +25,10 @@ pub(super) fn json(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Appends `bytes` as nginx does in a quoted field: `"`, `\` and all but printable ASCII become `\xHH`.
 pub(super) fn combined(out: &mut Vec<u8>, bytes: &[u8]) {
+    if is_plain(bytes) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     for &byte in bytes {
         if PLAIN[usize::from(byte)] {
             out.push(byte);
@@ -41,6 +49,13 @@ const PLAIN: [bool; 256] = {
     }
     plain
 };
+
+/// Most of what is logged. No early exit, so that the loop compiles to vector code.
+fn is_plain(bytes: &[u8]) -> bool {
+    bytes.iter().fold(true, |plain, byte| {
+        plain & (b' '..=b'~').contains(byte) & (*byte != b'"') & (*byte != b'\\')
+    })
+}
 
 fn json_ascii(out: &mut Vec<u8>, byte: u8) {
     match byte {
