@@ -3,8 +3,6 @@
 //! Decides nothing. Invariant: `start <= bytes.len() <= capacity`; capacity grows only in `reserve`, whose
 //! callers name the bound.
 
-use std::collections::VecDeque;
-
 use monoio::buf::{Slice, SliceMut};
 
 /// Bytes from `start` are pending; what is before has been consumed.
@@ -96,7 +94,7 @@ impl Buf {
 pub struct Free {
     size: usize,
     most: usize,
-    list: VecDeque<Buf>,
+    list: Vec<Buf>,
 }
 
 impl Free {
@@ -105,14 +103,14 @@ impl Free {
         Free {
             size,
             most,
-            list: VecDeque::new(),
+            list: Vec::new(),
         }
     }
 
     /// The buffer used last, which is still in the processor's cache.
     pub fn take(&mut self) -> Buf {
         self.list
-            .pop_back()
+            .pop()
             .unwrap_or_else(|| Buf::with_capacity(self.size))
     }
 
@@ -120,7 +118,7 @@ impl Free {
         // A buffer that grew for one long head is not kept, nor one that an operation took along.
         if self.list.len() < self.most && (self.size..=self.size * 2).contains(&buf.capacity()) {
             buf.clear();
-            self.list.push_back(buf);
+            self.list.push(buf);
         }
     }
 }

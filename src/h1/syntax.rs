@@ -26,8 +26,8 @@ const fn classes() -> [u8; 256] {
             table[at] |= VALUE;
         }
         // RFC 3986 section 3.2.2, reg-name, without the comma: a list of hosts must not pass for
-        // one.
-        if alphanumeric || in_set(byte, b"-._~%!$&'()*+;=") {
+        // one; and without the percent sign, which two digits must follow.
+        if alphanumeric || in_set(byte, b"-._~!$&'()*+;=") {
             table[at] |= NAME;
         }
         at += 1;
@@ -110,11 +110,18 @@ pub(super) fn is_authority(bytes: &[u8]) -> bool {
         let is_ip = literal.is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok());
         return is_ip && is_port_suffix(&bytes[end + 1..]);
     }
-    let end = bytes
-        .iter()
-        .position(|byte| CLASS[usize::from(*byte)] & NAME == 0);
-    let (name, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-    !name.is_empty() && is_port_suffix(rest) && escapes_are_whole(name)
+    let mut rest = bytes;
+    loop {
+        match rest {
+            [byte, after @ ..] if CLASS[usize::from(*byte)] & NAME != 0 => rest = after,
+            [b'%', high, low, after @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                rest = after;
+            }
+            [] | [_, ..] => return rest.len() < bytes.len() && is_port_suffix(rest),
+        }
+    }
 }
 
 /// Nothing, or a colon with an optional port (RFC 3986 section 3.2.3 allows `host:`).
@@ -126,13 +133,6 @@ fn is_port_suffix(bytes: &[u8]) -> bool {
         }
         [_, ..] => false,
     }
-}
-
-fn escapes_are_whole(name: &[u8]) -> bool {
-    memchr::memchr_iter(b'%', name).all(|at| {
-        let digits = name.get(at + 1..at + 3);
-        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    })
 }
 
 /// Whether `name` is `lower` without regard to case, eight bytes at a time. `lower` is in lower case; both are tokens,
@@ -190,6 +190,7 @@ mod tests {
             "1.2.3.4:65535",
             "x_y",
             "%41b",
+            "a%4f:80",
             "a!$&'()*+;=",
         ] {
             assert!(is_authority(good.as_bytes()), "{good}");
@@ -218,6 +219,8 @@ mod tests {
             "a:80:90",
             "a%4",
             "a%zz",
+            "%",
+            "a%4:80",
             "é",
             "a\u{0}",
             "a\"",
