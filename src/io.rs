@@ -29,6 +29,7 @@ use monoio::net::{TcpStream, UnixStream};
 
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
+use crate::peek;
 
 /// Where a connection to a backend goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +79,14 @@ pub trait Stream: 'static {
     fn peek(&self) -> Peek;
 
     /// Appends what a read would find now, at most the spare capacity, without waiting and without taking it.
-    /// Nothing where bytes cannot be spliced.
+    /// Asked only where bytes can be spliced.
     fn look(&self, bytes: &mut Vec<u8>);
+
+    /// The same behind the next `skip` bytes; how many there were. `None`: cannot be done.
+    fn look_behind(&self, skip: usize, bytes: &mut [u8]) -> Option<usize>;
+
+    /// Bytes that a read would find now. Asked only where bytes can be spliced.
+    fn available(&self) -> usize;
 
     /// Gives the kernel what it takes at once of bytes that go out together with those that follow; how many it took.
     /// More must follow at once. None where bytes cannot be spliced.
@@ -180,6 +187,8 @@ pub struct Socket {
     fd: RawFd,
     is_tcp: bool,
     canceller: RefCell<Option<Canceller>>,
+    /// The last look left an offset behind, from which others would begin.
+    looked_behind: Cell<bool>,
     /// Transfers that want the socket non-blocking.
     holds: Cell<u32>,
     /// The epoll engine's sockets are non-blocking for good.
@@ -204,6 +213,7 @@ impl Socket {
             fd,
             is_tcp: true,
             canceller: RefCell::new(None),
+            looked_behind: Cell::new(false),
             holds: Cell::new(0),
             nonblocking: monoio::utils::is_legacy(),
             running: Cell::new(0),
@@ -366,6 +376,9 @@ impl Stream for Socket {
     }
 
     fn peek(&self) -> Peek {
+        if self.looked_behind.replace(false) {
+            peek::from_start(self.as_fd());
+        }
         use rustix::net::RecvFlags;
         let mut byte = [0_u8; 1];
         match rustix::net::recv(self, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
@@ -377,12 +390,22 @@ impl Stream for Socket {
     }
 
     fn look(&self, bytes: &mut Vec<u8>) {
-        use rustix::net::RecvFlags;
-        if self.is_tcp {
-            let spare = rustix::buffer::spare_capacity(bytes);
-            // An error will be met by whoever reads.
-            let _ = rustix::net::recv(self, spare, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        if self.looked_behind.replace(false) {
+            peek::from_start(self.as_fd());
         }
+        peek::look(self.as_fd(), rustix::buffer::spare_capacity(bytes));
+    }
+
+    fn look_behind(&self, skip: usize, bytes: &mut [u8]) -> Option<usize> {
+        if !peek::behind(self.as_fd(), skip) {
+            return None;
+        }
+        self.looked_behind.set(true);
+        Some(peek::look(self.as_fd(), bytes))
+    }
+
+    fn available(&self) -> usize {
+        peek::available(self.as_fd())
     }
 
     fn push(&self, parts: [&[u8]; 2]) -> usize {

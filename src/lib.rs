@@ -8,6 +8,7 @@ pub mod config; // text → File → Plan
 
 // The shell: does I/O, calls the pure part.
 pub mod buf; // the one buffer type
+pub mod peek; // a look into a socket's queue, at an offset
 pub mod io; // the one door to the outside: clock, connections, tasks
 pub mod timer; // deadlines of a shard
 pub mod shared; // what more than one core can see
@@ -18,6 +19,7 @@ pub mod attempt; // one request at its backend
 pub mod connect; // a new connection to a backend
 pub mod upload; // the request's way to the backend
 pub mod receive; // the response's way to the client
+pub mod bypass; // what of a response moves in the kernel
 pub mod relay; // moving body bytes: copy or splice
 pub mod tunnel; // two directions of bytes after an upgrade
 pub mod pool; // idle backend connections of a shard

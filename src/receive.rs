@@ -19,7 +19,7 @@ use crate::h1::{Framing, Method, Reject, Version};
 use crate::io::{Io, Race, Stream, closed, race, would_block};
 use crate::metrics::Reason;
 use crate::record::Record;
-use crate::relay::{self, Cut, Patience, SPLICE_MIN, Transfer, WATCH_NS};
+use crate::relay::{self, Cut, Patience, WATCH_NS};
 use crate::shard::{LARGE_BYTES, Shard};
 use crate::timer::{Elapsed, NEVER, Timer};
 
@@ -271,22 +271,6 @@ impl<I: Io> Receive<'_, I> {
         }
     }
 
-    /// Moves what comes next in the kernel, behind what is in `ahead`. `false`: nothing was moved, nothing sent.
-    async fn bypass(
-        &self,
-        decoder: &mut Decoder,
-        filled: bool,
-        ahead: [&mut Buf; 2],
-    ) -> Result<bool, Received> {
-        if let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN) {
-            return self.splice(decoder, left, ahead).await;
-        }
-        if filled && decoder.is_chunked() {
-            return self.splice_chunks(decoder, ahead).await;
-        }
-        Ok(false)
-    }
-
     /// Decodes what `inbound` has of the body. The client gets the first bytes of it as they are, so many; or none,
     /// and its form of all that was decoded stands in `out`.
     fn check(
@@ -338,68 +322,6 @@ impl<I: Io> Receive<'_, I> {
             .extend_from_slice(&inbound.pending()[..verbatim]);
         inbound.consume(verbatim);
         self.send(out).await
-    }
-
-    async fn splice(
-        &self,
-        decoder: &mut Decoder,
-        left: u64,
-        [out, inbound]: [&mut Buf; 2],
-    ) -> Result<bool, Received> {
-        let shard = self.shard;
-        let transfer = Transfer {
-            from: self.backend,
-            to: self.client,
-            pipes: &shard.pipes,
-            timer: self.timer,
-            timers: &shard.timers,
-            patience: &self.patience,
-            pace: None,
-            watch: self.sent.get(),
-        };
-        let ahead = out.len() + inbound.len();
-        let (moved, ended) = transfer.run([&mut *out, &mut *inbound], left).await;
-        decoder.skip(moved);
-        let ahead = ahead - out.len() - inbound.len();
-        self.record.sent(ahead as u64 + moved);
-        self.record.body(moved);
-        match ended {
-            Ok(()) => Ok(true),
-            Err(Cut::Unable) => Ok(false),
-            Err(Cut::From) => Err(Received::Truncated(Reason::BackendClosed)),
-            Err(Cut::FromStalled) => Err(Received::Truncated(Reason::BackendIdleTimeout)),
-            Err(Cut::To) => Err(Received::ClientGone),
-            Err(Cut::ToStalled) => Err(Received::ClientStalled),
-        }
-    }
-
-    /// Moves chunks as they are, headers and all, in the kernel: they are checked in the socket's queue and then
-    /// spliced, which copies them once instead of twice. `false`: too little is there, or it may not pass as it is.
-    async fn splice_chunks(
-        &self,
-        decoder: &mut Decoder,
-        ahead: [&mut Buf; 2],
-    ) -> Result<bool, Received> {
-        let mut look = self.shard.large_buf();
-        self.backend.look(look.append());
-        let mut checked = decoder.clone();
-        let step = checked.step(look.pending(), Sink::Check);
-        self.shard.give(look);
-        // What is malformed is refused by the read that follows.
-        let Ok(step) = step else { return Ok(false) };
-        if !step.verbatim || (step.consumed as u64) < SPLICE_MIN {
-            return Ok(false);
-        }
-        let body_bytes = self.record.response_body_bytes.get();
-        let mut raw = Decoder::new(Framing::Length(step.consumed as u64));
-        if !self.splice(&mut raw, step.consumed as u64, ahead).await? {
-            return Ok(false);
-        }
-        *decoder = checked;
-        self.record
-            .response_body_bytes
-            .set(body_bytes + step.payload as u64);
-        Ok(true)
     }
 
     /// Reads more of the body. `false`: it has ended with the connection, as it may.

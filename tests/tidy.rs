@@ -65,6 +65,7 @@ const DOORS: &[(&[&str], &[Listed])] = &[
             ("src/listen.rs", "options of listening sockets"),
             ("src/machine.rs", "descriptor limits"),
             ("src/metrics/process.rs", "units of /proc"),
+            ("src/peek.rs", "looks into a socket's queue"),
             (
                 "src/relay.rs",
                 "splices; the simulation has no descriptors, and copies",
@@ -108,7 +109,10 @@ const DOORS: &[(&[&str], &[Listed])] = &[
     ),
     (
         &["unsafe"],
-        &[("src/io.rs", "the runtime's types and raw descriptors")],
+        &[
+            ("src/io.rs", "the runtime's types and raw descriptors"),
+            ("src/peek.rs", "a socket option that no library has"),
+        ],
     ),
 ];
 

@@ -564,6 +564,14 @@ impl Stream for SimStream {
 
     fn look(&self, _bytes: &mut Vec<u8>) {}
 
+    fn look_behind(&self, _skip: usize, _bytes: &mut [u8]) -> Option<usize> {
+        None
+    }
+
+    fn available(&self) -> usize {
+        0
+    }
+
     fn push(&self, _parts: [&[u8]; 2]) -> usize {
         0
     }

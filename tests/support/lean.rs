@@ -231,6 +231,14 @@ impl Stream for End {
 
     fn look(&self, _bytes: &mut Vec<u8>) {}
 
+    fn look_behind(&self, _skip: usize, _bytes: &mut [u8]) -> Option<usize> {
+        None
+    }
+
+    fn available(&self) -> usize {
+        0
+    }
+
     fn push(&self, _parts: [&[u8]; 2]) -> usize {
         0
     }

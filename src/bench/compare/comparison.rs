@@ -3,6 +3,8 @@
 //! Decides: what was wrong with the circumstances. May not know: how anything was measured. Invariant: a warning
 //! is said once, however many rounds it holds for.
 
+use std::collections::BTreeMap;
+
 use crate::bench::outcome::Bottleneck;
 
 use super::peer::Kind;
@@ -61,20 +63,32 @@ impl Comparison {
         }
     }
 
-    pub(super) fn note_business(&mut self, name: &str, sample: &Sample) {
-        let over = |metric, most: f64| sample.get(metric).filter(|share| *share > most);
-        if let Some(share) = over(Metric::Others, OTHERS_SHARE_MAX) {
-            let percent = share * 100.0;
-            self.warn(format!(
-                "something else ran on {name}'s CPU in {percent:.0} % of a round"
-            ));
+    /// The worst round of each subject in which it was not alone.
+    fn judge_business(&mut self) {
+        let mut worst: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
+        for (name, samples) in self.variants.iter().flat_map(|variant| &variant.subjects) {
+            let shares = worst.entry(name).or_default();
+            for (share, metric) in shares.iter_mut().zip([Metric::Others, Metric::Stolen]) {
+                let found = figure(samples, metric).map_or(0.0, |figure| figure.max);
+                *share = share.max(found);
+            }
         }
-        if let Some(share) = over(Metric::Stolen, STOLEN_SHARE_MAX) {
-            let percent = share * 100.0;
-            self.warn(format!(
-                "other machines took {percent:.0} % of {name}'s CPU in a round"
-            ));
+        let mut said = Vec::new();
+        for (name, [others, stolen]) in worst {
+            if others > OTHERS_SHARE_MAX {
+                let percent = others * 100.0;
+                said.push(format!(
+                    "something else ran on {name}'s CPU, for up to {percent:.0} % of a round"
+                ));
+            }
+            if stolen > STOLEN_SHARE_MAX {
+                let percent = stolen * 100.0;
+                said.push(format!(
+                    "other machines took up to {percent:.0} % of {name}'s CPU in a round"
+                ));
+            }
         }
+        self.warnings.extend(said);
     }
 
     /// Without numbers: said once, however many rounds.
@@ -125,6 +139,7 @@ impl Comparison {
     }
 
     pub(super) fn judge(&mut self) {
+        self.judge_business();
         self.verdicts = verdict::judge(&self.scenario.bounds, &self.variants);
     }
 }

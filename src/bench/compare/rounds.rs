@@ -272,7 +272,6 @@ impl Bench {
                 }
                 let name = &runner.contestant.name;
                 text::progress(&comparison.scenario, variant, name, round, &sample);
-                comparison.note_business(name, &sample);
                 comparison.add(runner.variant, name, sample);
             }
             // What the backend costs: only where it is asked the same as the proxies are.
