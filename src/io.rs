@@ -89,7 +89,7 @@ pub trait Stream: 'static {
     fn available(&self) -> usize;
 
     /// Gives the kernel what it takes at once of bytes that go out together with those that follow; how many it took.
-    /// More must follow at once. None where bytes cannot be spliced.
+    /// Bytes or our end must follow at once. None where bytes cannot be spliced.
     fn push(&self, parts: [&[u8]; 2]) -> usize;
 
     /// Sends our end; the other direction stays open.

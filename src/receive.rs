@@ -257,7 +257,9 @@ impl<I: Io> Receive<'_, I> {
             {
                 continue;
             }
-            self.piece(verbatim, inbound, out).await?;
+            // The connection ends behind it at once.
+            let is_last = decoder.is_done() && !head.client_keep_alive;
+            self.piece(verbatim, inbound, out, is_last).await?;
             if decoder.is_done() {
                 return Ok(());
             }
@@ -307,12 +309,14 @@ impl<I: Io> Receive<'_, I> {
         Ok(0)
     }
 
-    /// Sends what is in `out` and so many bytes of `inbound` behind it.
+    /// Sends what is in `out` and so many bytes of `inbound` behind it; the last piece in one packet with our end, if
+    /// the kernel takes it whole.
     async fn piece(
         &self,
         verbatim: usize,
         inbound: &mut Buf,
         out: &mut Buf,
+        is_last: bool,
     ) -> Result<(), Received> {
         if out.is_empty() {
             return self.send_from(inbound, verbatim).await;
@@ -321,6 +325,16 @@ impl<I: Io> Receive<'_, I> {
         out.append()
             .extend_from_slice(&inbound.pending()[..verbatim]);
         inbound.consume(verbatim);
+        if is_last {
+            let pushed = self.client.push([out.pending(), &[]]);
+            self.record.sent(pushed as u64);
+            out.consume(pushed);
+            // Not left to closing: with bytes of the client unread that is a reset, and takes back what is unsent.
+            if pushed > 0 && out.is_empty() {
+                self.client.shutdown_write();
+                return Ok(());
+            }
+        }
         self.send(out).await
     }
 
