@@ -99,6 +99,15 @@ fn growth_is_that_of_variants() {
 }
 
 #[test]
+fn a_limit_that_lets_one_request_a_second_through_is_measured() {
+    // Long enough for one to pass while it is counted.
+    let arguments = "--only limit --peers nginx --rounds 1 --seconds 1.5";
+    let ran = compare(arguments, "/usr/bin:/bin");
+    assert!([0, 1].contains(&ran.code), "{}{}", ran.output, ran.errors);
+    assert!(ran.output.contains("latencies at"), "{}", ran.output);
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused() {
     let broken = directory("broken");
     let script = broken.join("haproxy");
