@@ -749,6 +749,7 @@ fn an_urgent_byte_in_a_long_upload_ends_it() {
         // Within a splice, the byte cannot be passed over: it was waited for on a socket that was always ready.
         let line = proxy.wait_for_line(0, "\"end\"").unwrap();
         assert!(line.contains("client_abort"), "{engine}: {line}");
+        drop(sender);
         proxy.stop();
     }
 }
