@@ -28,6 +28,10 @@ const PIPES_MAX: usize = 32;
 /// Pieces moved without waiting before other connections get their turn.
 const TURNS_MAX: u32 = 16;
 
+/// Turns in a row in which a sender was ready and yet nothing came: an urgent byte is in the way. A splice stops in
+/// front of it for ever, and nobody who speaks HTTP sends one.
+const STUCK_TURNS_MAX: u32 = 16;
+
 /// Which side ended a transfer, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -229,6 +233,7 @@ impl<S: Stream> Transfer<'_, S> {
             moved: 0,
         };
         let mut turns = 0;
+        let mut stuck = 0;
         let led = self.lead(from, &pipe, &mut load, ahead).await;
         let ended = loop {
             if led.is_err() {
@@ -244,6 +249,13 @@ impl<S: Stream> Transfer<'_, S> {
             };
             if load.left == 0 && load.inside == 0 {
                 break Ok(());
+            }
+            stuck = match filled + emptied + load.inside {
+                0 => stuck + 1,
+                _ => 0,
+            };
+            if stuck > STUCK_TURNS_MAX {
+                break Err(Cut::From);
             }
             turns += 1;
             if filled + emptied > 0 && turns < TURNS_MAX {

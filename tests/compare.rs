@@ -3,13 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process_group};
+
+/// Between two looks at what has no way to tell us, and how many looks are enough.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOKS_MAX: usize = 1000;
 
 struct Ran {
     code: i32,
@@ -96,6 +103,64 @@ fn growth_is_that_of_variants() {
     let (_, rest) = ran.output.split_once("5,000 in turn").unwrap();
     assert!(rest.contains("grown "), "{rest}");
     assert!(rest.contains("with 64, 4,936 idle ≤ 1.05"), "{rest}");
+}
+
+#[test]
+fn a_limit_that_lets_one_request_a_second_through_is_measured() {
+    // Long enough for one to pass while it is counted.
+    let arguments = "--only limit --peers nginx --rounds 1 --seconds 1.5";
+    let ran = compare(arguments, "/usr/bin:/bin");
+    assert!([0, 1].contains(&ran.code), "{}{}", ran.output, ran.errors);
+    assert!(ran.output.contains("latencies at"), "{}", ran.output);
+}
+
+/// The programs of a process group that still run; who has ended may wait for somebody to ask how.
+fn running(group: u32) -> Vec<String> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let stats = entries.flat_map(|entry| fs::read_to_string(entry.path().join("stat")));
+    stats
+        .filter(|stat| {
+            let (_, after) = stat.rsplit_once(')').unwrap();
+            let fields: Vec<&str> = after.split_whitespace().collect();
+            fields[0] != "Z" && fields[2] == group.to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_runs_on_when_a_comparison_is_killed_or_hung_up() {
+    for signal in [Signal::KILL, Signal::HUP] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+            .args(["bench", "compare", "--only", "small"])
+            .args([
+                "--peers",
+                "nginx,haproxy",
+                "--rounds",
+                "50",
+                "--seconds",
+                "0.3",
+            ])
+            // What is killed cannot clean up.
+            .env("TMPDIR", directory("killed"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let group = child.id();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains("round 1"), "{line}");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        child.wait().unwrap();
+        let looks = (0..LOOKS_MAX).take_while(|_| {
+            thread::park_timeout(LOOK);
+            !running(group).is_empty()
+        });
+        let looks = looks.count();
+        assert!(looks < LOOKS_MAX, "{signal:?}: {:?}", running(group));
+    }
 }
 
 #[test]

@@ -734,6 +734,27 @@ fn a_trickled_body_is_refused() {
 }
 
 #[test]
+fn an_urgent_byte_in_a_long_upload_ends_it() {
+    let backend = backend(|mut stream| {
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let backends = backend_key(&[backend]);
+    for engine in ENGINES {
+        let mut proxy = Proxy::start(&config(engine, &backends));
+        let mut sender = client(&proxy);
+        sender.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n");
+        sender.send(&[b'a'; 50_000]);
+        rustix::net::send(&sender.stream, b"!", rustix::net::SendFlags::OOB).unwrap();
+        sender.send(b"more");
+        // Within a splice, the byte cannot be passed over: it was waited for on a socket that was always ready.
+        let line = proxy.wait_for_line(0, "\"end\"").unwrap();
+        assert!(line.contains("client_abort"), "{engine}: {line}");
+        drop(sender);
+        proxy.stop();
+    }
+}
+
+#[test]
 fn a_client_that_fails_is_no_error_of_its_backend() {
     let silent = backend(|mut stream| {
         let _ = std::io::copy(&mut stream, &mut std::io::sink());

@@ -112,6 +112,10 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &[
             ("src/io.rs", "the runtime's types and raw descriptors"),
             ("src/peek.rs", "a socket option that no library has"),
+            (
+                "src/bench/compare/process.rs",
+                "a child asks to end when its parent does",
+            ),
         ],
     ),
 ];

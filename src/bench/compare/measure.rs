@@ -14,6 +14,7 @@ use crate::bench::address::Url;
 use crate::bench::load::{Config, Expect, Load, Message, Stage, Target};
 use crate::bench::outcome::{Bottleneck, Outcome};
 use crate::bench::run::{self, RunError};
+use crate::bench::tally::{Tally, Trouble};
 use crate::config::plan::Nanos;
 use crate::engine::Chosen;
 
@@ -81,7 +82,7 @@ impl Meter {
         variant: &Variant,
         pressure: Pressure,
     ) -> Result<(Sample, Vec<Bottleneck>), String> {
-        let config = self.config(subject.address, variant, pressure);
+        let config = self.config(subject, variant, pressure);
         subject.process.forget_peak();
         let mut first: Option<Result<Reading, String>> = None;
         let ran = run::run(&config, self.engine, &self.stop, &mut |point| {
@@ -133,7 +134,8 @@ impl Meter {
         }
     }
 
-    fn config(&self, address: SocketAddr, variant: &Variant, pressure: Pressure) -> Config {
+    fn config(&self, subject: &Subject<'_>, variant: &Variant, pressure: Pressure) -> Config {
+        let address = subject.address;
         let level = match pressure {
             Pressure::Saturation => variant.users.into(),
             Pressure::Rate(rate) => rate,
@@ -183,7 +185,7 @@ impl Meter {
             timeout_ns: TIMEOUT.as_nanos() as Nanos,
             requests_max: None,
             expect: Expect {
-                statuses: vec![variant.status],
+                statuses: subject.statuses(variant),
                 body_bytes: variant.answer_bytes,
             },
         }
@@ -224,6 +226,14 @@ impl Meter {
 }
 
 impl Subject<'_> {
+    /// A limit refuses all but one in a second, and that one is answered: `check` says how many may be.
+    fn statuses(&self, variant: &Variant) -> Vec<u16> {
+        match self.feature {
+            Feature::Limit => vec![variant.status, 200],
+            Feature::Plain | Feature::AccessLog | Feature::Cache => vec![variant.status],
+        }
+    }
+
     fn read(&self, at_ns: Nanos, cpu_number: usize) -> Result<Reading, String> {
         let cpu = self.process.cpu();
         let counted = count(self.backend)?;
@@ -238,17 +248,17 @@ impl Subject<'_> {
     /// The requests between two readings, if they were all what they were to be.
     fn check(&self, outcome: &Outcome, first: &Reading, last: &Reading) -> Result<u64, String> {
         let total = &outcome.total;
-        if total.errors() > 0 || total.good == 0 {
+        let wrong = wrong(total);
+        if wrong > 0 || total.good == 0 {
             let statuses = &total.statuses;
-            let troubles: Vec<String> = crate::bench::tally::Trouble::ALL
+            let troubles: Vec<String> = Trouble::ALL
                 .into_iter()
                 .filter(|trouble| total.count(*trouble) > 0)
                 .map(|trouble| format!("{} {}", total.count(trouble), trouble.name()))
                 .collect();
             let troubles = troubles.join(", ");
             return Err(format!(
-                "{} of {} requests went wrong: {troubles}; statuses {statuses:?}",
-                total.errors(),
+                "{wrong} of {} requests went wrong: {troubles}; statuses {statuses:?}",
                 total.requests()
             ));
         }
@@ -275,6 +285,12 @@ impl Subject<'_> {
             )),
         }
     }
+}
+
+/// Requests that make a measurement worthless. What was never sent does not: it is in the latencies with all that it
+/// waited, and a warning says so. A slow proxy is slow, not wrong.
+fn wrong(total: &Tally) -> u64 {
+    total.errors() - total.count(Trouble::Unsent)
 }
 
 /// One answer, read to the end of its body.
@@ -469,6 +485,15 @@ mod tests {
         assert_eq!(Ticks::of(stat, 0), ticks(6, 8));
         assert_eq!(Ticks::of(stat, 10), ticks(21, 9));
         assert_eq!(Ticks::of(stat, 1), Ticks::default());
+    }
+
+    #[test]
+    fn who_cannot_keep_up_is_slow_and_not_wrong() {
+        let mut total = Tally::default();
+        total.trouble(Trouble::Unsent, 1_000_000_000, 7);
+        assert_eq!(wrong(&total), 0);
+        total.trouble(Trouble::Reset, 1, 2);
+        assert_eq!(wrong(&total), 2);
     }
 
     #[test]

@@ -1,18 +1,23 @@
 //! A program that is measured: started on one CPU, watched through /proc, ended with all that it started.
 //!
 //! Decides: what CPU time and memory a program has, children included. May not know: what the program is.
-//! Invariant: a `Process` that is dropped has ended.
+//! Invariant: a `Process` that is dropped has ended, and one whose starter died ends as well.
+#![expect(
+    unsafe_code,
+    reason = "what a child does before it becomes another program: one system call"
+)]
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::config::plan::Nanos;
@@ -91,13 +96,18 @@ impl Process {
         let stderr = File::create(output("err"));
         let mine = sched_getaffinity(None).map_err(|error| failed(error.into()))?;
         pin(&[program.cpu]).map_err(failed)?;
-        let spawned = Command::new(program.binary)
+        let mut command = Command::new(program.binary);
+        command
             .args(&program.arguments)
             .envs(program.environment)
             .stdin(Stdio::null())
             .stdout(stdout.map_err(failed)?)
-            .stderr(stderr.map_err(failed)?)
-            .spawn();
+            .stderr(stderr.map_err(failed)?);
+        // However we end, by SIGKILL too, nothing is left running.
+        let end_with_us = || Ok(set_parent_process_death_signal(Some(Signal::TERM))?);
+        // SAFETY: between fork and exec it makes one system call and touches no memory of ours.
+        unsafe { command.pre_exec(end_with_us) };
+        let spawned = command.spawn();
         sched_setaffinity(None, &mine).map_err(|error| failed(error.into()))?;
         let mut process = Process {
             name: name.to_owned(),

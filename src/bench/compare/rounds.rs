@@ -3,14 +3,15 @@
 //! Decides: what runs on which CPU and when. May not know: how a load is measured, what is to be reached.
 //! Invariant: all processes of a scenario run from before its first round to after its last, and then none.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::Exit;
 use crate::config::plan::Engine;
@@ -64,7 +65,7 @@ impl Bench {
         // What looks at the counters must not run on the proxy's CPU.
         pin(&cores).map_err(os)?;
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
                 .map_err(os)?;
@@ -385,7 +386,9 @@ impl Directory {
     fn new() -> io::Result<Directory> {
         let name = format!("corelane-compare-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path)?;
+        // Not one that is there already, and for nobody else: root's proxies take their orders from files in it.
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         Ok(Directory(path))
     }
 
