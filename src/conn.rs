@@ -8,6 +8,7 @@
 //! or closed.
 
 use std::future::Future;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -75,7 +76,7 @@ pub fn serve<I: Io>(
         let timer = shard.timers.timer();
         let limit = request_limit(shard.plan.connection_requests_max, &shard.timers);
         let mut requests = 0;
-        let mut readable = false;
+        let mut expected = true;
         loop {
             // Boxed, so that a connection without a request costs only this small future.
             let busy = Busy {
@@ -86,7 +87,7 @@ pub fn serve<I: Io>(
                 input: Buf::default(),
                 requests,
                 requests_max: limit,
-                readable,
+                expected,
             };
             let (after, served) = Box::pin(busy.run()).await;
             requests = served;
@@ -96,7 +97,7 @@ pub fn serve<I: Io>(
             };
             let wait = unless_draining(&shard, Ending::AtOnce, client.readable());
             match timer.at(deadline, wait).await {
-                Ok(Some(Ok(()))) => readable = true,
+                Ok(Some(Ok(()))) => expected = true,
                 Ok(Some(Err(_)) | None) | Err(Elapsed) => break,
             }
         }
@@ -170,8 +171,8 @@ pub struct Busy<'c, I: Io> {
     pub input: Buf,
     requests: u32,
     requests_max: u32,
-    /// The first bytes have been announced: read without waiting warm.
-    readable: bool,
+    /// Bytes of the client are likely to be there: a new connection, or one that was idle and has become readable.
+    expected: bool,
 }
 
 impl<I: Io> Busy<'_, I> {
@@ -203,8 +204,10 @@ impl<I: Io> Busy<'_, I> {
     async fn arrival(&mut self) -> Arrival {
         let mut scan = Scan::new();
         let mut deadline = NEVER;
-        if std::mem::take(&mut self.readable) {
-            deadline = self.shard.timers.after(self.shard.plan.client_header_ns);
+        if std::mem::take(&mut self.expected)
+            && let Some(gone) = self.first_read()
+        {
+            return gone;
         }
         let mut first = true;
         loop {
@@ -238,6 +241,24 @@ impl<I: Io> Busy<'_, I> {
     fn decide(&mut self) -> Decided {
         let last = self.requests + 1 >= self.requests_max || self.shard.is_draining();
         decide(self.shard, self.peer, self.input.pending(), last)
+    }
+
+    /// Reads what is there already, without the ring: nothing has to be waited for. `None`: the connection goes on.
+    fn first_read(&mut self) -> Option<Arrival> {
+        match self.client.read_now(&mut self.input) {
+            Ok(0) => Some(Arrival::Gone),
+            Ok(n) => {
+                self.received(n);
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => Some(Arrival::Gone),
+        }
+    }
+
+    fn received(&self, bytes: usize) {
+        let metrics = &self.shard.metrics;
+        metrics.add(Counter::ClientReceivedBytes, bytes as u64);
     }
 
     /// Waits for the first bytes of a request. `None`: some came.
@@ -276,7 +297,7 @@ impl<I: Io> Busy<'_, I> {
         match result {
             Ok(0) => Some(Arrival::Gone),
             Ok(n) => {
-                shard.metrics.add(Counter::ClientReceivedBytes, n as u64);
+                self.received(n);
                 None
             }
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::CANCELED.raw_os_error()) => {
@@ -302,9 +323,7 @@ impl<I: Io> Busy<'_, I> {
                 match result {
                     Ok(0) | Err(_) => Some(Arrival::Gone),
                     Ok(n) => {
-                        self.shard
-                            .metrics
-                            .add(Counter::ClientReceivedBytes, n as u64);
+                        self.received(n);
                         None
                     }
                 }

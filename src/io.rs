@@ -75,6 +75,9 @@ pub trait Stream: 'static {
 
     fn writable(&self) -> impl Future<Output = io::Result<()>>;
 
+    /// Reads what is there without waiting; `WouldBlock` if that is nothing.
+    fn read_now(&self, buf: &mut Buf) -> io::Result<usize>;
+
     /// What a read would find now, without waiting and without taking anything.
     fn peek(&self) -> Peek;
 
@@ -373,6 +376,13 @@ impl Stream for Socket {
 
     fn writable(&self) -> impl Future<Output = io::Result<()>> {
         self.run(self.stream().writable(false))
+    }
+
+    fn read_now(&self, buf: &mut Buf) -> io::Result<usize> {
+        use rustix::net::{RecvFlags, recv};
+        let spare = rustix::buffer::spare_capacity(buf.append());
+        let (count, _) = recv(self, spare, RecvFlags::DONTWAIT)?;
+        Ok(count)
     }
 
     fn peek(&self) -> Peek {

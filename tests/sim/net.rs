@@ -539,6 +539,17 @@ impl Stream for SimStream {
         poll_fn(|cx| self.poll_room(cx).map(|_| Ok(()))).await
     }
 
+    fn read_now(&self, buf: &mut Buf) -> io::Result<usize> {
+        let mut nobody = Context::from_waker(Waker::noop());
+        match self.poll_read(&mut nobody, buf.spare()) {
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+            Poll::Ready(result) => result.map(|bytes| {
+                buf.append().extend_from_slice(&bytes);
+                bytes.len()
+            }),
+        }
+    }
+
     fn peek(&self) -> Peek {
         let mut way = self.link.ways[1 - self.side].borrow_mut();
         let now = self.link.world.now();

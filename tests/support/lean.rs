@@ -217,6 +217,10 @@ impl Stream for End {
         (Ok(most), buf)
     }
 
+    fn read_now(&self, _buf: &mut Buf) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     async fn readable(&self) -> io::Result<()> {
         pending().await
     }
