@@ -200,6 +200,28 @@ fn what_cannot_be_compared_is_refused() {
 }
 
 #[test]
+fn what_was_measured_before_a_failure_is_saved() {
+    let folder = directory("late");
+    let (script, file) = (folder.join("haproxy"), folder.join("result.json"));
+    let text = "#!/bin/sh\ncase \"$*\" in *log-0*) exit 1;; esac\nexec /usr/sbin/haproxy \"$@\"\n";
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = format!(
+        "--only small,log --peers haproxy --rounds 1 --seconds 0.2 --json {}",
+        file.display()
+    );
+    let ran = compare(&arguments, &format!("{}:/usr/bin:/bin", folder.display()));
+    assert_eq!(ran.code, 71, "{}{}", ran.output, ran.errors);
+    assert!(
+        ran.errors.contains("haproxy ended at once"),
+        "{}",
+        ran.errors
+    );
+    let json = fs::read_to_string(file).unwrap();
+    assert!(json.contains("\"name\":\"small\""), "{json}");
+}
+
+#[test]
 fn configurations_and_scenarios_are_shown_without_a_run() {
     let ran = compare("--only small,backends --show-config", "/usr/bin:/bin");
     assert_eq!(ran.code, 0, "{}", ran.errors);

@@ -90,20 +90,31 @@ fn perform(args: &Args) -> Result<Exit, Refusal> {
     let bench = Bench::new(args, contestants)?;
     let _ = io::stdout().write_all(text::about(&about).as_bytes());
     let mut results = Vec::new();
+    let mut failed = None;
     for scenario in scenarios {
         if bench.is_stopped() {
             break;
         }
-        let Some(result) = bench.compare(scenario)? else {
-            break;
-        };
-        let _ = io::stdout().write_all(text::result(&result).as_bytes());
-        results.push(result);
+        match bench.compare(scenario) {
+            Ok(Some(result)) => {
+                let _ = io::stdout().write_all(text::result(&result).as_bytes());
+                results.push(result);
+            }
+            Ok(None) => break,
+            Err(refusal) => {
+                failed = Some(refusal);
+                break;
+            }
+        }
     }
-    if let Some(path) = &args.json {
+    // What a failure cuts short is kept: the scenarios before it may have taken an hour.
+    if let Some(path) = args.json.as_ref().filter(|_| !results.is_empty()) {
         let text = json::render(&about, &results);
         fs::write(path, text)
             .or_else(|error| refuse(Exit::Os, format!("{}: {error}", path.display())))?;
+    }
+    if let Some(refusal) = failed {
+        return Err(refusal);
     }
     let missed = results
         .iter()

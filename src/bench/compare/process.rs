@@ -121,21 +121,21 @@ impl Process {
     fn wait_for(&mut self, listen: SocketAddr) -> Result<(), String> {
         for _ in 0..START_LOOKS {
             if !matches!(self.child.try_wait(), Ok(None)) {
-                return Err(self.complaint("ended at once"));
+                return Err(self.complaint(" ended at once"));
             }
             if TcpStream::connect_timeout(&listen, LOOK).is_ok() {
                 return Ok(());
             }
             sleep(LOOK);
         }
-        Err(self.complaint(&format!("does not listen on {listen}")))
+        Err(self.complaint(&format!(" does not listen on {listen}")))
     }
 
-    /// What it did wrong, with the last of what it said about it.
+    /// Its name and what it did wrong, with the last of what it said about it.
     pub(super) fn complaint(&self, what: &str) -> String {
         let text = fs::read_to_string(&self.errors).unwrap_or_default();
         let last = text.trim_end().lines().rev().take(5).collect::<Vec<_>>();
-        let mut out = format!("{} {what}", self.name);
+        let mut out = format!("{}{what}", self.name);
         for line in last.into_iter().rev() {
             out.push_str("\n  ");
             out.push_str(line);

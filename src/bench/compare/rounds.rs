@@ -132,7 +132,7 @@ impl Bench {
     }
 
     fn start_backend(&self, scenario: &Scenario) -> Result<Backend, Refusal> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let [address, _] = free_addresses()?;
         let many = scenario.variants.iter().any(|variant| variant.backends > 1);
         let listen = if many {
             SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))
@@ -200,12 +200,12 @@ impl Bench {
     ) -> Result<Runner<'b>, Refusal> {
         let name = format!("{}-{variant}-{}", scenario.name, contestant.name);
         let directory = self.directory.fresh(&name)?;
-        let port = || Ok::<_, Refusal>(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)));
-        let address = port()?;
+        let listens = free_addresses()?;
+        let [address, _] = listens;
         let setup = setup(
             scenario,
             &scenario.variants[variant],
-            [address, port()?],
+            listens,
             backend.address.port(),
             directory.clone(),
         );
@@ -371,12 +371,12 @@ fn in_turn<T>(all: &[T], round: u32) -> impl Iterator<Item = &T> {
     all[first..].iter().chain(&all[..first])
 }
 
-fn free_port() -> Result<u16, Refusal> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|one| one.local_addr());
-    match port {
-        Ok(address) => Ok(address.port()),
-        Err(error) => refuse(Exit::Os, format!("no free port: {error}")),
-    }
+/// Two addresses on which nothing listens.
+fn free_addresses() -> Result<[SocketAddr; 2], Refusal> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // The first is held until the second is known: else both can be the same, which a proxy refuses.
+    let both = bind().and_then(|one| Ok([one.local_addr()?, bind()?.local_addr()?]));
+    both.or_else(|error| refuse(Exit::Os, format!("no free port: {error}")))
 }
 
 /// A temporary directory that goes when we go.
@@ -407,5 +407,18 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_and_its_admin_never_get_one_port() {
+        for _ in 0..1000 {
+            let [proxy, admin] = free_addresses().unwrap();
+            assert_ne!(proxy, admin);
+        }
     }
 }
