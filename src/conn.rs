@@ -265,7 +265,12 @@ impl<I: Io> Busy<'_, I> {
     async fn warm_read(&mut self) -> Option<Arrival> {
         let shard = self.shard;
         let until = shard.timers.after(shard.plan.keepalive_ns);
-        if shard.warm.get() >= WARM_MAX {
+        // Those that never asked for anything leave room for those that did.
+        let most = match self.requests {
+            0 => WARM_MAX / 2,
+            _ => WARM_MAX,
+        };
+        if shard.warm.get() >= most {
             return Some(Arrival::Idle(until));
         }
         shard.warm.set(shard.warm.get() + 1);

@@ -36,9 +36,11 @@ pub const LARGE_BYTES: usize = 128 * 1024;
 const BUFS_MAX: usize = 256;
 const LARGE_MAX: usize = 8;
 
-/// Idle connections per shard that may wait with a buffer in hand; more wait without one, which costs an
-/// operation per request but no memory.
-pub const WARM_MAX: u32 = 256;
+/// Idle connections per shard that may wait with a buffer in hand; more wait without one, which costs some hundred
+/// instructions per request but no memory. With more connections in turn than this, buffers grow cold in the waiting:
+/// at 1,000, 256 warm ones cost 1.03 of 128, and 1,024 cost 1.18 of 256; at 64, none at all cost 1.04 of 128 (corelane
+/// bench compare --only connections).
+pub const WARM_MAX: u32 = 128;
 
 /// A batch of access lines is handed to the writer at this size, or at the next tick.
 const LOG_BATCH_BYTES: usize = 32 * 1024;

@@ -185,6 +185,11 @@ fn what_cannot_be_compared_is_refused() {
         ("--extra nginx=/bin/true", 2, "another name is needed"),
         ("--extra old=/bin/true", 2, "/bin/true is no corelane"),
         ("--extra old", 2, "--extra wants NAME=BINARY"),
+        (
+            "--json /nonexistent/x --peers nginx",
+            71,
+            "/nonexistent/x: No such file",
+        ),
         ("--rounds 0", 2, "--rounds 0 is not in 1 to 100"),
         ("--seconds 0.1", 2, "--seconds 0.1 is not in"),
         (

@@ -86,6 +86,11 @@ fn perform(args: &Args) -> Result<Exit, Refusal> {
         let _ = io::stdout().write_all(shown.as_bytes());
         return Ok(Exit::Clean);
     }
+    if let Some(path) = &args.json {
+        // Better now than after an hour.
+        let opened = fs::File::options().create(true).append(true).open(path);
+        opened.or_else(|error| refuse(Exit::Os, format!("{}: {error}", path.display())))?;
+    }
     let about = About::read(args, &contestants);
     let bench = Bench::new(args, contestants)?;
     let _ = io::stdout().write_all(text::about(&about).as_bytes());

@@ -262,6 +262,11 @@ impl Subject<'_> {
                 total.requests()
             ));
         }
+        let all: u64 = outcome.points.iter().map(|point| point.errors).sum();
+        let early = all.saturating_sub(total.errors());
+        if early > 0 && self.feature != Feature::Limit {
+            return Err(format!("{early} requests went wrong during the warm-up"));
+        }
         let seen = last.counted - first.counted;
         let answered = total.answered();
         match self.feature {
