@@ -58,29 +58,33 @@ impl<I: Io> Upload<'_, I> {
         framing: Framing,
     ) -> Result<(), Uploaded> {
         loop {
-            self.forward(input, out, decoder, framing).await?;
-            if decoder.is_done() {
-                return Ok(());
-            }
-            if let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN)
-                && self.splice(decoder, left).await?
+            let verbatim = self.check(input, out, decoder, framing)?;
+            let all_taken = verbatim == input.len();
+            if all_taken
+                && let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN)
+                && self.splice(decoder, left, [&mut *out, &mut *input]).await?
             {
                 continue;
+            }
+            self.piece(verbatim, input, out).await?;
+            if decoder.is_done() {
+                return Ok(());
             }
             self.read(input).await?;
         }
     }
 
-    /// Sends what `input` has of the body.
-    async fn forward(
+    /// Decodes what `input` has of the body. The backend gets the first bytes of it as they are, so many; or none, and
+    /// its form of all that was decoded stands in `out`.
+    fn check(
         &self,
         input: &mut Buf,
         out: &mut Buf,
         decoder: &mut Decoder,
         framing: Framing,
-    ) -> Result<(), Uploaded> {
+    ) -> Result<usize, Uploaded> {
         if input.is_empty() {
-            return self.send(out).await;
+            return Ok(0);
         }
         let refused = |reject| Uploaded::Client(Reason::Protocol(reject));
         let mut checked = decoder.clone();
@@ -88,53 +92,47 @@ impl<I: Io> Upload<'_, I> {
             .step(input.pending(), Sink::Check)
             .map_err(refused)?;
         self.count(step.payload as u64)?;
-        let raw = step.verbatim || framing != Framing::Chunked;
-        if raw && out.is_empty() {
+        if step.verbatim || framing != Framing::Chunked {
             *decoder = checked;
-            let buf = std::mem::take(input);
-            let (sent, back) = relay::send(
-                self.backend,
-                buf,
-                step.consumed,
-                self.timer,
-                &self.shard.timers,
-                &self.patience,
-            )
-            .await;
-            *input = back;
-            return sent.map_err(backend_cut);
+            return Ok(step.consumed);
         }
-        if raw {
-            *decoder = checked;
-            out.append()
-                .extend_from_slice(&input.pending()[..step.consumed]);
-        } else {
-            decoder
-                .step(input.pending(), Sink::Chunked(out.append()))
-                .map_err(refused)?;
-        }
+        decoder
+            .step(input.pending(), Sink::Chunked(out.append()))
+            .map_err(refused)?;
         input.consume(step.consumed);
-        self.send(out).await
+        Ok(0)
     }
 
-    async fn send(&self, out: &mut Buf) -> Result<(), Uploaded> {
-        let bytes = out.len();
-        let buf = std::mem::take(out);
-        let (sent, back) = relay::send(
-            self.backend,
-            buf,
-            bytes,
-            self.timer,
-            &self.shard.timers,
-            &self.patience,
-        )
-        .await;
-        *out = back;
+    /// Sends what is in `out` and so many bytes of `input` behind it.
+    async fn piece(&self, verbatim: usize, input: &mut Buf, out: &mut Buf) -> Result<(), Uploaded> {
+        if out.is_empty() {
+            return self.send(input, verbatim).await;
+        }
+        // One copy costs less than another send.
+        out.append().extend_from_slice(&input.pending()[..verbatim]);
+        input.consume(verbatim);
+        self.send(out, usize::MAX).await
+    }
+
+    /// Sends the first `most` bytes that are pending.
+    async fn send(&self, from: &mut Buf, most: usize) -> Result<(), Uploaded> {
+        let bytes = most.min(from.len());
+        let buf = std::mem::take(from);
+        let (timers, patience) = (&self.shard.timers, &self.patience);
+        let (sent, back) =
+            relay::send(self.backend, buf, bytes, self.timer, timers, patience).await;
+        *from = back;
         sent.map_err(backend_cut)
     }
 
-    /// Moves `left` bytes in the kernel. `false`: that is not possible here.
-    async fn splice(&self, decoder: &mut Decoder, left: u64) -> Result<bool, Uploaded> {
+    /// Sends what is in `ahead` and moves `left` bytes in the kernel behind it. `false`: that is not possible here, and
+    /// nothing was sent.
+    async fn splice(
+        &self,
+        decoder: &mut Decoder,
+        left: u64,
+        ahead: [&mut Buf; 2],
+    ) -> Result<bool, Uploaded> {
         self.count(left)?;
         let shard = self.shard;
         let transfer = Transfer {
@@ -147,9 +145,7 @@ impl<I: Io> Upload<'_, I> {
             pace: Some(&self.pace),
             watch: false,
         };
-        let (moved, ended) = transfer
-            .run([&mut Buf::default(), &mut Buf::default()], left)
-            .await;
+        let (moved, ended) = transfer.run(ahead, left).await;
         shard.metrics.add(Counter::ClientReceivedBytes, moved);
         decoder.skip(moved);
         self.record
