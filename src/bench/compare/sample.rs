@@ -119,7 +119,9 @@ pub(super) fn figure(samples: &[Sample], metric: Metric) -> Option<Figure> {
 /// How many times one is the other, round by round.
 pub(super) fn ratio(of: &[Sample], to: &[Sample], metric: Metric) -> Option<Figure> {
     let pairs = of.iter().zip(to);
-    Figure::of(pairs.filter_map(|(of, to)| Some(of.get(metric)? / to.get(metric)?)))
+    let ratios = pairs.filter_map(|(of, to)| Some(of.get(metric)? / to.get(metric)?));
+    // To nothing, there is no ratio.
+    Figure::of(ratios.filter(|ratio| ratio.is_finite()))
 }
 
 #[cfg(test)]
@@ -155,6 +157,10 @@ mod tests {
         };
         assert_eq!(found, Some(half));
         assert_eq!(ratio(&samples(&[1.0]), &samples(&[]), Metric::Cpu), None);
+        assert_eq!(
+            ratio(&samples(&[1.0, 0.0]), &samples(&[0.0, 0.0]), Metric::Cpu),
+            None
+        );
         assert_eq!(
             ratio(&samples(&[1.0]), &samples(&[0.0]), Metric::Peak),
             None
