@@ -87,9 +87,13 @@ fn perform(args: &Args) -> Result<Exit, Refusal> {
         return Ok(Exit::Clean);
     }
     if let Some(path) = &args.json {
-        // Better now than after an hour.
+        // Better now than after an hour; and no empty file in place of a result.
+        let is_new = !path.exists();
         let opened = fs::File::options().create(true).append(true).open(path);
         opened.or_else(|error| refuse(Exit::Os, format!("{}: {error}", path.display())))?;
+        if is_new {
+            let _ = fs::remove_file(path);
+        }
     }
     let about = About::read(args, &contestants);
     let bench = Bench::new(args, contestants)?;

@@ -91,6 +91,20 @@ impl Comparison {
         self.warnings.extend(said);
     }
 
+    /// Who does less at most than is asked of everybody for the latencies.
+    pub(super) fn note_overload(&mut self, rate: f64) {
+        let subjects = self.variants[0].subjects.iter();
+        let slow = subjects.filter(|(_, samples)| {
+            figure(samples, Metric::PerSecond).is_some_and(|most| most.median < rate)
+        });
+        let said: Vec<String> = slow
+            .map(|(name, _)| {
+                format!("{name} cannot keep up with {rate:.0} requests/s: its latencies are those of an overload")
+            })
+            .collect();
+        self.warnings.extend(said);
+    }
+
     /// Without numbers: said once, however many rounds.
     pub(super) fn note_bottleneck(&mut self, name: &str, bottleneck: Bottleneck) {
         match bottleneck {

@@ -303,6 +303,7 @@ impl Bench {
             return Ok(());
         };
         comparison.variants[0].rate = Some(rate);
+        comparison.note_overload(rate);
         for round in 0..self.rounds {
             for runner in in_turn(runners, round) {
                 let variant = &comparison.scenario.variants[runner.variant];
