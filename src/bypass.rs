@@ -25,13 +25,13 @@ impl<I: Io> Receive<'_, I> {
     pub(crate) async fn bypass(
         &self,
         decoder: &mut Decoder,
-        filled: bool,
+        long_chunked: bool,
         ahead: [&mut Buf; 2],
     ) -> Result<bool, Received> {
         if let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN) {
             return self.splice(decoder, left, ahead).await;
         }
-        if filled && decoder.is_chunked() {
+        if long_chunked && !decoder.is_done() {
             return self.splice_chunks(decoder, ahead).await;
         }
         Ok(false)
@@ -70,7 +70,8 @@ impl<I: Io> Receive<'_, I> {
         }
     }
 
-    /// Moves chunks as they are, headers and all, in the kernel, after their headers were checked in the socket's queue. `false`: too little is there, or it may not pass as it is.
+    /// Moves chunks as they are, headers and all, after their headers were checked in the socket's queue. `false`: too
+    /// little is there, or it may not pass as it is.
     async fn splice_chunks(
         &self,
         decoder: &mut Decoder,

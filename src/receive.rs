@@ -248,11 +248,12 @@ impl<I: Io> Receive<'_, I> {
             filled |= inbound.spare() == 0;
             let verbatim = self.check(head, &mut decoder, inbound, out)?;
             let all_taken = verbatim == inbound.len();
+            let long_chunked = filled && head.framing == Framing::Chunked;
             // The same framing on both sides: payload may bypass us.
             if all_taken
                 && head.framing == head.reply_framing
                 && self
-                    .bypass(&mut decoder, filled, [&mut *out, &mut *inbound])
+                    .bypass(&mut decoder, long_chunked, [&mut *out, &mut *inbound])
                     .await?
             {
                 continue;

@@ -207,20 +207,6 @@ impl Decoder {
         self.state == State::Done
     }
 
-    /// Whether chunks are what it decodes.
-    pub fn is_chunked(&self) -> bool {
-        match self.state {
-            State::Size { .. }
-            | State::Extension { .. }
-            | State::SizeLf { .. }
-            | State::Data { .. }
-            | State::DataCr(_)
-            | State::DataLf(_)
-            | State::Trailers => true,
-            State::Length(_) | State::UntilClose | State::Done => false,
-        }
-    }
-
     /// Whether the sender's closing here leaves a complete message (RFC 9112 section 8).
     pub fn eof(&self) -> bool {
         matches!(self.state, State::Done | State::UntilClose)
