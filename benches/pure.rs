@@ -7,6 +7,8 @@
 mod heads;
 
 use std::hint::black_box;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use corelane::config::plan::Format;
@@ -15,7 +17,7 @@ use corelane::h1::forward::{self, Forward, Reply, reply_framing};
 use corelane::h1::head::{Slots, parse_request, parse_response};
 use corelane::h1::{Framing, Limits, Method, Version};
 use corelane::log::{AccessLine, Clock, write_line};
-use corelane::policy::balance::Balance;
+use corelane::policy::balance::{Algorithm, Balance, SHARE_WHOLE, View};
 use corelane::policy::route::{HostPattern, PathPattern, Router, Rule};
 use corelane::policy::{BackendId, RouteId};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -159,17 +161,75 @@ fn route(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What shards see of a cluster: a word of health and a count of requests in flight for each backend, written by
+/// others while they read.
+struct Live {
+    words: Vec<AtomicU64>,
+    loads: Vec<AtomicU32>,
+}
+
+impl Live {
+    /// All in service, with 1 to 3 requests in flight and latencies of 1 to 2 ms.
+    fn new(count: u32) -> Live {
+        let scattered = |number: u32| u64::from(number.wrapping_mul(2_654_435_761) >> 8);
+        Live {
+            words: (0..count)
+                .map(|number| AtomicU64::new((1_000_000 + scattered(number) % 1_000_000) << 1))
+                .collect(),
+            loads: (0..count)
+                .map(|number| AtomicU32::new(1 + scattered(number) as u32 % 3))
+                .collect(),
+        }
+    }
+}
+
+impl View for Live {
+    fn usable(&self, id: BackendId) -> bool {
+        self.words[id.0 as usize].load(Relaxed) & 1 == 0
+    }
+
+    fn load(&self, id: BackendId) -> u32 {
+        self.loads[id.0 as usize].load(Relaxed)
+    }
+
+    fn total_load(&self) -> u32 {
+        self.loads.len() as u32 * 2
+    }
+
+    fn share(&self, id: BackendId) -> u32 {
+        match self.words[id.0 as usize].load(Relaxed) >> 63 {
+            0 => SHARE_WHOLE,
+            _ => 1,
+        }
+    }
+
+    fn latency_ns(&self, id: BackendId) -> u64 {
+        self.words[id.0 as usize].load(Relaxed) >> 1
+    }
+}
+
 fn balance(criterion: &mut Criterion) {
+    const POLICIES: [(&str, Algorithm, u32); 2] = [
+        ("round_robin", Algorithm::RoundRobin, 1),
+        ("weighted_round_robin", Algorithm::RoundRobin, 3),
+    ];
     let mut group = criterion.benchmark_group("balance");
-    for count in [1_u32, 1_000] {
-        for (name, weight) in [("equal", 1), ("weighted", 3)] {
-            let backends: Vec<(BackendId, u32)> = (0..count)
-                .map(|number| (BackendId(number), 1 + number % weight))
+    for (name, algorithm, weights) in POLICIES {
+        for count in [10_u32, 1_000] {
+            let names: Vec<String> = (0..count)
+                .map(|number| format!("http://10.0.{}.{}:8080", number / 256, number % 256))
                 .collect();
-            let balance = Balance::round_robin(&backends).expect("there are backends");
-            let mut cursor = balance.start(0, 1);
+            let backends: Vec<(BackendId, &str, u32)> = (0..count)
+                .zip(&names)
+                .map(|(number, name)| (BackendId(number), name.as_str(), 1 + number % weights))
+                .collect();
+            let balance = Balance::new(algorithm, &backends).expect("there are backends");
+            let (view, mut turn, mut key) = (Live::new(count), balance.start(0, 1, 1), 0);
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
-                bencher.iter(|| balance.pick(&mut cursor, |_| true));
+                bencher.iter(|| {
+                    key += 1;
+                    balance.pick(&mut turn, key, black_box(&view))
+                });
             });
         }
     }

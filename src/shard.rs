@@ -15,7 +15,7 @@ use crate::h1::answer;
 use crate::io::Io;
 use crate::log::{Clock, LogQueue};
 use crate::metrics::{Counter, Gauge, ShardMetrics};
-use crate::policy::balance::Cursor;
+use crate::policy::balance::{SHARE_WHOLE, Turn, View};
 use crate::policy::{BackendId, ClusterId};
 use crate::pool::Pool;
 use crate::record::Note;
@@ -61,7 +61,7 @@ pub struct Shard<I: Io> {
     pub pool: RefCell<Pool<I::Stream>>,
     pub pipes: RefCell<Pipes>,
     /// Indexed by `ClusterId`.
-    cursors: Vec<Cell<Cursor>>,
+    turns: Vec<Cell<Turn>>,
     bufs: RefCell<Free>,
     large: RefCell<Free>,
     /// Idle connections that wait with a buffer; at most `WARM_MAX`.
@@ -76,6 +76,31 @@ pub struct Shard<I: Io> {
     wall: RefCell<Wall>,
     #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
     notes: RefCell<Vec<Box<Note>>>,
+}
+
+/// All backends but one, all alike.
+struct Except(Option<BackendId>);
+
+impl View for Except {
+    fn usable(&self, id: BackendId) -> bool {
+        Some(id) != self.0
+    }
+
+    fn load(&self, _: BackendId) -> u32 {
+        0
+    }
+
+    fn total_load(&self) -> u32 {
+        0
+    }
+
+    fn share(&self, _: BackendId) -> u32 {
+        SHARE_WHOLE
+    }
+
+    fn latency_ns(&self, _: BackendId) -> u64 {
+        0
+    }
 }
 
 /// The wall clock, read once a tick; between ticks it follows the monotonic clock.
@@ -135,10 +160,10 @@ impl<I: Io> Shard<I> {
         log: Option<LogQueue>,
     ) -> Rc<Self> {
         let plan = Arc::clone(&shared.plan);
-        let cursors = plan
+        let turns = plan
             .clusters
             .iter()
-            .map(|c| Cell::new(c.balance.start(number, shared.shards)))
+            .map(|c| Cell::new(c.balance.start(number, shared.shards, 0)))
             .collect();
         let idle_max = plan
             .backends
@@ -154,7 +179,7 @@ impl<I: Io> Shard<I> {
             timers: Timers::new(io.now()),
             pool: RefCell::new(Pool::new(plan.backends.len())),
             pipes: RefCell::default(),
-            cursors,
+            turns,
             bufs: RefCell::new(Free::new(BUF_BYTES, BUFS_MAX)),
             large: RefCell::new(Free::new(LARGE_BYTES, LARGE_MAX)),
             warm: Cell::new(0),
@@ -226,11 +251,11 @@ impl<I: Io> Shard<I> {
 
     /// The next backend of a cluster; `not` has just failed this request.
     pub fn pick(&self, cluster: ClusterId, not: Option<BackendId>) -> Option<BackendId> {
-        let cell = &self.cursors[cluster.0 as usize];
-        let mut cursor = cell.get();
+        let cell = &self.turns[cluster.0 as usize];
+        let mut turn = cell.get();
         let balance = &self.plan.clusters[cluster.0 as usize].balance;
-        let picked = balance.pick(&mut cursor, |id| Some(id) != not);
-        cell.set(cursor);
+        let picked = balance.pick(&mut turn, 0, &Except(not));
+        cell.set(turn);
         picked
     }
 

@@ -10,7 +10,7 @@ use super::keys::{ENGINES, FORMATS, Key, LEVELS};
 use super::plan::{Backend, Cluster, Forwarding, Log, Nanos, Plan, Pool, Route, Server, Timeouts};
 use super::value::Value;
 use crate::h1::Limits;
-use crate::policy::balance::Balance;
+use crate::policy::balance::{Algorithm, Balance};
 use crate::policy::route::{PathPattern, Router, Rule};
 use crate::policy::{BackendId, ClusterId, RouteId};
 
@@ -136,13 +136,14 @@ struct Clusters {
 impl Clusters {
     fn add(&mut self, name: &str, backends: &[FileBackend], chain: &Chain<'_>) -> ClusterId {
         let cluster = ClusterId(index(self.clusters.len()));
-        let mut weights = Vec::with_capacity(backends.len());
+        let mut members = Vec::with_capacity(backends.len());
         for backend in backends {
             let Some((address, authority)) = &backend.address else {
                 continue;
             };
             let weight = backend.weight.unwrap_or(1);
-            weights.push((BackendId(index(self.backends.len())), weight));
+            let id = BackendId(index(self.backends.len()));
+            members.push((id, backend.url.as_str(), weight));
             self.backends.push(Backend {
                 cluster,
                 url: backend.url.as_str().into(),
@@ -153,9 +154,9 @@ impl Clusters {
         }
         self.clusters.push(Cluster {
             name: name.into(),
-            backends: weights.iter().map(|(id, _)| *id).collect(),
+            backends: members.iter().map(|(id, _, _)| *id).collect(),
             // Both algorithms that exist are this one.
-            balance: Balance::round_robin(&weights)
+            balance: Balance::new(Algorithm::RoundRobin, &members)
                 .expect("a checked cluster has a backend with a weight"),
             pool: chain.pool(),
         });

@@ -1,203 +1,190 @@
 //! Which backend of a cluster gets the next request.
 //!
-//! Decides: the order in which backends are used. May not know: who is healthy (given as a filter), sockets,
-//! other shards. Invariant: picking is O(1) while nothing is refused, takes no lock and allocates nothing.
+//! Decides: who is chosen, by the cluster's algorithm. May not know: sockets, clocks, other shards; who is healthy
+//! and how busy each backend is comes in through `View`. Invariant: picking takes no lock, allocates nothing, and
+//! returns a backend that the view calls usable; `None` only if there is none.
 //!
-//! A cluster's order is fixed when the plan is built: one smooth weighted round (nginx's algorithm), which for
-//! equal weights is the plain round robin. Each shard walks that order with a cursor of its own that starts at
-//! its share of the round, so the sum over shards is as fair as one shard is.
+//! What an algorithm needs is computed when the plan is built: one weighted round (`order`) or a ring of points
+//! (`ring`). A shard's `Turn` is all that changes from pick to pick.
+
+mod hash;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use hash::{Random, mix};
 
 use super::BackendId;
+pub use hash::hash;
+
+/// The named algorithms, as configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Plain where weights are equal, else smooth by weight.
+    RoundRobin,
+    LeastConnections,
+    PowerOfTwo,
+    Random,
+    ConsistentHash {
+        /// Most that a backend may have of its share of the cluster's load, in percent.
+        bound_percent: Option<u32>,
+    },
+    PeakEwma,
+}
+
+/// A backend's whole weight, which it has outside its slow start.
+pub const SHARE_WHOLE: u32 = 256;
+
+/// What a choice may know of a cluster's backends now.
+pub trait View {
+    /// Healthy, not tried by this request, below its cap.
+    fn usable(&self, id: BackendId) -> bool;
+    /// Requests in flight, of the whole process.
+    fn load(&self, id: BackendId) -> u32;
+    /// Requests in flight, of the whole process and cluster.
+    fn total_load(&self) -> u32;
+    /// Slow start: of `SHARE_WHOLE`, how much of its weight counts.
+    fn share(&self, id: BackendId) -> u32;
+    /// Peak EWMA of the latency; 0 while unknown.
+    fn latency_ns(&self, id: BackendId) -> u64;
+}
+
+/// A shard's place in a cluster's order, with its random state.
+#[derive(Debug, Clone, Copy)]
+pub struct Turn {
+    /// In the order.
+    place: u32,
+    random: Random,
+}
+
+/// A backend that may be chosen: its weight is above 0.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    id: BackendId,
+    weight: u32,
+}
 
 /// The balancing algorithm of a cluster with what it needs precomputed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Balance {
-    /// Round robin, plain and weighted: one whole round, to be walked in a circle. Never empty.
-    RoundRobin { order: Box<[BackendId]> },
+#[derive(Debug, Clone)]
+pub struct Balance {
+    algorithm: Algorithm,
+    /// Never empty.
+    members: Box<[Member]>,
+    /// Indexes of members: one whole round, walked in a circle.
+    order: Box<[u32]>,
 }
 
-/// Longest precomputed round. 64 Ki entries of 4 bytes; larger sums of weights are scaled down to fit.
-pub const ROUND_MAX: u64 = 65_536;
-
-/// A shard's place in a cluster's round.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Cursor(u32);
+/// Entries of the order that one pick looks at, unless there are more members: a long order has long stretches of
+/// one heavy backend, and walking all of it while that one is down would take a fifth of a millisecond.
+const WALK_MAX: usize = 64;
 
 impl Balance {
-    /// Builds the round for backends with their weights. A weight of 0 takes the backend out of the round.
-    /// `None` when nothing is left.
-    pub fn round_robin(backends: &[(BackendId, u32)]) -> Option<Balance> {
-        let order = smooth_round(backends);
-        (!order.is_empty()).then(|| Balance::RoundRobin {
-            order: order.into(),
+    /// Builds what the algorithm needs for backends with their stable names and weights. A weight of 0 takes a
+    /// backend out. `None` when nothing is left.
+    pub fn new(algorithm: Algorithm, backends: &[(BackendId, &str, u32)]) -> Option<Balance> {
+        let live = backends.iter().filter(|(_, _, weight)| *weight > 0);
+        let members: Box<[Member]> = live.map(|&(id, _, weight)| Member { id, weight }).collect();
+        let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
+        (!members.is_empty()).then(|| Balance {
+            algorithm,
+            order: order::round(&weights),
+            members,
         })
     }
 
-    /// Where shard `shard` of `shards` starts.
-    pub fn start(&self, shard: usize, shards: usize) -> Cursor {
-        match self {
-            Balance::RoundRobin { order } => {
-                let at = order.len() * shard / shards.max(1);
-                Cursor(u32::try_from(at).unwrap_or(0))
-            }
+    /// Where shard `shard` of `shards` starts: each at its part of the round, so that the sum over shards is as fair
+    /// as one shard is.
+    pub fn start(&self, shard: usize, shards: usize, seed: u64) -> Turn {
+        let place = self.order.len() * shard / shards.max(1) % self.order.len();
+        Turn {
+            place: place as u32,
+            random: Random::new(mix(seed ^ mix(shard as u64))),
         }
     }
 
-    /// The next backend that `usable` accepts, and the cursor moved past it. At most one whole round is looked at.
-    pub fn pick(
-        &self,
-        cursor: &mut Cursor,
-        usable: impl Fn(BackendId) -> bool,
-    ) -> Option<BackendId> {
-        match self {
-            Balance::RoundRobin { order } => {
-                for _ in 0..order.len() {
-                    let at = cursor.0 as usize % order.len();
-                    cursor.0 = if at + 1 == order.len() {
-                        0
-                    } else {
-                        at as u32 + 1
-                    };
-                    if usable(order[at]) {
-                        return Some(order[at]);
-                    }
-                }
-                None
-            }
-        }
-    }
-}
-
-/// One round of smooth weighted round robin: weights (5, 1, 1) give a a b a c a a.
-fn smooth_round(backends: &[(BackendId, u32)]) -> Vec<BackendId> {
-    let weights = reduced(backends);
-    let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
-    if weights.iter().all(|(_, weight)| *weight == 1) {
-        return weights.into_iter().map(|(id, _)| id).collect();
-    }
-    let mut current = vec![0_i64; weights.len()];
-    let mut order = Vec::with_capacity(total as usize);
-    for _ in 0..total {
-        let mut best = 0;
-        for (i, (_, weight)) in weights.iter().enumerate() {
-            current[i] += *weight as i64;
-            if current[i] > current[best] {
-                best = i;
-            }
-        }
-        current[best] -= total as i64;
-        order.push(weights[best].0);
-    }
-    order
-}
-
-/// Weights divided by their common divisor and, if their sum is still too large, scaled to `ROUND_MAX`.
-/// The work of building a round is sum × backends, so the sum is bounded by the number of backends too.
-fn reduced(backends: &[(BackendId, u32)]) -> Vec<(BackendId, u64)> {
-    let live: Vec<(BackendId, u64)> = backends
-        .iter()
-        .filter(|(_, weight)| *weight > 0)
-        .map(|(id, weight)| (*id, u64::from(*weight)))
-        .collect();
-    let divisor = live.iter().fold(0, |a, (_, weight)| gcd(a, *weight)).max(1);
-    let total: u64 = live.iter().map(|(_, weight)| weight / divisor).sum();
-    let most =
-        (ROUND_MAX * 64 / live.len().max(1) as u64).clamp(live.len().max(1) as u64, ROUND_MAX);
-    live.into_iter()
-        .map(|(id, weight)| {
-            let weight = weight / divisor;
-            (
-                id,
-                if total > most {
-                    (weight * most / total).max(1)
-                } else {
-                    weight
-                },
-            )
-        })
-        .collect()
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(weights: &[u32]) -> Vec<(BackendId, u32)> {
-        weights
-            .iter()
-            .enumerate()
-            .map(|(i, w)| (BackendId(i as u32), *w))
-            .collect()
-    }
-
-    fn picks(balance: &Balance, n: usize) -> Vec<u32> {
-        let mut cursor = balance.start(0, 1);
-        (0..n)
-            .map(|_| balance.pick(&mut cursor, |_| true).unwrap().0)
-            .collect()
-    }
-
-    #[test]
-    fn smooth_weights_spread_a_heavy_backend() {
-        let balance = Balance::round_robin(&ids(&[5, 1, 1])).unwrap();
-        assert_eq!(picks(&balance, 7), [0, 0, 1, 0, 2, 0, 0]);
-    }
-
-    #[test]
-    fn equal_weights_are_plain_round_robin() {
-        let balance = Balance::round_robin(&ids(&[7, 7, 7])).unwrap();
-        assert_eq!(picks(&balance, 6), [0, 1, 2, 0, 1, 2]);
-    }
-
-    #[test]
-    fn empty_and_all_zero_weights_give_nothing() {
-        assert_eq!(Balance::round_robin(&[]), None);
-        assert_eq!(Balance::round_robin(&ids(&[0, 0])), None);
-    }
-
-    #[test]
-    fn none_usable_ends_after_one_round() {
-        let balance = Balance::round_robin(&ids(&[1, 2, 3])).unwrap();
-        let mut cursor = balance.start(0, 1);
-        assert_eq!(balance.pick(&mut cursor, |_| false), None);
-        assert_eq!(
-            balance.pick(&mut cursor, |id| id.0 == 2),
-            Some(BackendId(2))
-        );
-    }
-
-    #[test]
-    fn sixty_four_shards_are_fair_in_the_aggregate() {
-        for weights in [&[1, 1, 1][..], &[5, 1, 1], &[1, 2, 3, 4]] {
-            let balance = Balance::round_robin(&ids(weights)).unwrap();
-            let mut cursors: Vec<Cursor> = (0..64).map(|s| balance.start(s, 64)).collect();
-            let mut seen = vec![0_u32; weights.len()];
-            for n in 0..10_000 {
-                let id = balance.pick(&mut cursors[n * 7 % 64], |_| true).unwrap();
-                seen[id.0 as usize] += 1;
-            }
-            let total: u32 = weights.iter().sum();
-            for (count, weight) in seen.iter().zip(weights) {
-                let ideal = 10_000.0 * f64::from(*weight) / f64::from(total);
-                assert!(
-                    (f64::from(*count) - ideal).abs() <= 100.0,
-                    "{weights:?}: {seen:?}"
-                );
-            }
+    /// The backend for the next request, and the turn moved on. `key` is what a consistent hash goes by.
+    pub fn pick(&self, turn: &mut Turn, _key: u64, view: &impl View) -> Option<BackendId> {
+        match self.algorithm {
+            Algorithm::RoundRobin
+            | Algorithm::LeastConnections
+            | Algorithm::PowerOfTwo
+            | Algorithm::Random
+            | Algorithm::ConsistentHash { .. }
+            | Algorithm::PeakEwma => round_robin(&self.members, &self.order, turn, view),
         }
     }
 
-    #[test]
-    fn huge_weights_stay_bounded_and_keep_their_ratio() {
-        let balance = Balance::round_robin(&ids(&[u32::MAX, u32::MAX / 2 + 1, 1])).unwrap();
-        let Balance::RoundRobin { order } = &balance;
-        assert!(order.len() as u64 <= ROUND_MAX + 3, "{}", order.len());
-        let first = order.iter().filter(|id| id.0 == 0).count() as f64;
-        let second = order.iter().filter(|id| id.0 == 1).count() as f64;
-        assert!((first / second - 2.0).abs() < 0.01);
+    /// Whether `pick` looks at its key.
+    pub fn needs_key(&self) -> bool {
+        matches!(self.algorithm, Algorithm::ConsistentHash { .. })
+    }
+
+    /// Whether `pick` looks at loads.
+    pub fn needs_load(&self) -> bool {
+        match self.algorithm {
+            Algorithm::LeastConnections | Algorithm::PowerOfTwo | Algorithm::PeakEwma => true,
+            Algorithm::ConsistentHash { bound_percent } => bound_percent.is_some(),
+            Algorithm::RoundRobin | Algorithm::Random => false,
+        }
+    }
+
+    /// Whether `pick` looks at latencies.
+    pub fn needs_latency(&self) -> bool {
+        self.algorithm == Algorithm::PeakEwma
+    }
+}
+
+/// The next in the order. Whoever is in slow start lets a part of its turns pass.
+fn round_robin(
+    members: &[Member],
+    order: &[u32],
+    turn: &mut Turn,
+    view: &impl View,
+) -> Option<BackendId> {
+    let mut passed = None;
+    for _ in 0..order.len().min(members.len().max(WALK_MAX)) {
+        let id = members[turn.advance(order) as usize].id;
+        if view.usable(id) {
+            if turn.accepts(view.share(id)) {
+                return Some(id);
+            }
+            passed = passed.or(Some(id));
+        }
+    }
+    passed.or_else(|| any(members, turn, view))
+}
+
+/// One of all usable members, by weight. For when a look at a few has found nobody.
+fn any(members: &[Member], turn: &mut Turn, view: &impl View) -> Option<BackendId> {
+    let mut chosen = None;
+    let mut total = 0;
+    for member in members {
+        if view.usable(member.id) {
+            let weight = member.weight as usize;
+            total += weight;
+            if turn.random.below(total) < weight {
+                chosen = Some(member.id);
+            }
+        }
+    }
+    chosen
+}
+
+impl Turn {
+    /// The entry at this place, and one place on.
+    fn advance(&mut self, order: &[u32]) -> u32 {
+        // A turn may come from before the weights changed, and the order may be shorter now.
+        let at = if (self.place as usize) < order.len() {
+            self.place
+        } else {
+            0
+        };
+        self.place = at + 1;
+        order[at as usize]
+    }
+
+    /// True always for a whole share, else as often as the share says.
+    fn accepts(&mut self, share: u32) -> bool {
+        share >= SHARE_WHOLE || self.random.below(SHARE_WHOLE as usize) < share as usize
     }
 }
