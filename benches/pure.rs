@@ -209,9 +209,20 @@ impl View for Live {
 }
 
 fn balance(criterion: &mut Criterion) {
-    const POLICIES: [(&str, Algorithm, u32); 2] = [
+    const fn hash(bound_percent: Option<u32>) -> Algorithm {
+        Algorithm::ConsistentHash { bound_percent }
+    }
+    // Weights from 1 to the last number.
+    const POLICIES: [(&str, Algorithm, u32); 9] = [
         ("round_robin", Algorithm::RoundRobin, 1),
         ("weighted_round_robin", Algorithm::RoundRobin, 3),
+        ("least_connections", Algorithm::LeastConnections, 1),
+        ("weighted_least_connections", Algorithm::LeastConnections, 3),
+        ("power_of_two", Algorithm::PowerOfTwo, 1),
+        ("random", Algorithm::Random, 1),
+        ("consistent_hash", hash(None), 1),
+        ("bounded_hash", hash(Some(125)), 1),
+        ("peak_ewma", Algorithm::PeakEwma, 1),
     ];
     let mut group = criterion.benchmark_group("balance");
     for (name, algorithm, weights) in POLICIES {

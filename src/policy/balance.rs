@@ -7,15 +7,19 @@
 //! What an algorithm needs is computed when the plan is built: one weighted round (`order`) or a ring of points
 //! (`ring`). A shard's `Turn` is all that changes from pick to pick.
 
+mod draw;
 mod hash;
+mod keyed;
+mod least;
 mod order;
 #[cfg(test)]
 mod tests;
-
-use hash::{Random, mix};
+mod turn;
 
 use super::BackendId;
 pub use hash::hash;
+use keyed::Keyed;
+pub use turn::Turn;
 
 /// The named algorithms, as configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +30,13 @@ pub enum Algorithm {
     PowerOfTwo,
     Random,
     ConsistentHash {
-        /// Most that a backend may have of its share of the cluster's load, in percent.
+        /// Most that a backend may have of its part of the cluster's load, in percent.
         bound_percent: Option<u32>,
     },
     PeakEwma,
 }
 
-/// A backend's whole weight, which it has outside its slow start.
+/// A backend's whole share, which it has outside its slow start.
 pub const SHARE_WHOLE: u32 = 256;
 
 /// What a choice may know of a cluster's backends now.
@@ -49,29 +53,41 @@ pub trait View {
     fn latency_ns(&self, id: BackendId) -> u64;
 }
 
-/// A shard's place in a cluster's order, with its random state.
-#[derive(Debug, Clone, Copy)]
-pub struct Turn {
-    /// In the order.
-    place: u32,
-    random: Random,
-}
-
-/// A backend that may be chosen: its weight is above 0.
+/// A backend that may be chosen.
 #[derive(Debug, Clone, Copy)]
 struct Member {
     id: BackendId,
+    /// Above 0, of `WEIGHT_BITS` at most.
     weight: u32,
+}
+
+/// Larger weights are scaled down, so that a weight times a share stays below 2^24.
+const WEIGHT_BITS: u32 = 16;
+
+impl Member {
+    /// Its weight times its share, never 0: who has no share yet is the last choice, not none.
+    fn weight_of(self, share: u32) -> u64 {
+        u64::from(self.weight * share.clamp(1, SHARE_WHOLE))
+    }
 }
 
 /// The balancing algorithm of a cluster with what it needs precomputed.
 #[derive(Debug, Clone)]
 pub struct Balance {
-    algorithm: Algorithm,
     /// Never empty.
     members: Box<[Member]>,
-    /// Indexes of members: one whole round, walked in a circle.
-    order: Box<[u32]>,
+    policy: Policy,
+}
+
+/// An algorithm with its own data. An order is one whole round, of indexes of members.
+#[derive(Debug, Clone)]
+enum Policy {
+    RoundRobin { order: Box<[u32]> },
+    LeastConnections { order: Box<[u32]>, heaviest: u32 },
+    PowerOfTwo { order: Box<[u32]> },
+    Random { order: Box<[u32]> },
+    ConsistentHash(Keyed),
+    PeakEwma { order: Box<[u32]> },
 }
 
 /// Entries of the order that one pick looks at, unless there are more members: a long order has long stretches of
@@ -83,54 +99,85 @@ impl Balance {
     /// backend out. `None` when nothing is left.
     pub fn new(algorithm: Algorithm, backends: &[(BackendId, &str, u32)]) -> Option<Balance> {
         let live = backends.iter().filter(|(_, _, weight)| *weight > 0);
-        let members: Box<[Member]> = live.map(|&(id, _, weight)| Member { id, weight }).collect();
-        let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
-        (!members.is_empty()).then(|| Balance {
-            algorithm,
-            order: order::round(&weights),
-            members,
+        let heaviest = live.clone().map(|(_, _, weight)| *weight).max()?;
+        let excess_bits = (heaviest.ilog2() + 1).saturating_sub(WEIGHT_BITS);
+        let heaviest = heaviest >> excess_bits;
+        let (names, members): (Vec<&str>, Vec<Member>) = live
+            .map(|&(id, name, weight)| {
+                let weight = (weight >> excess_bits).max(1);
+                (name, Member { id, weight })
+            })
+            .unzip();
+        let order = || order::round(members.iter().map(|member| member.weight));
+        let policy = match algorithm {
+            Algorithm::RoundRobin => Policy::RoundRobin { order: order() },
+            Algorithm::LeastConnections => Policy::LeastConnections {
+                order: order(),
+                heaviest,
+            },
+            Algorithm::PowerOfTwo => Policy::PowerOfTwo { order: order() },
+            Algorithm::Random => Policy::Random { order: order() },
+            Algorithm::ConsistentHash { bound_percent } => {
+                Policy::ConsistentHash(Keyed::new(&members, &names, bound_percent))
+            }
+            Algorithm::PeakEwma => Policy::PeakEwma { order: order() },
+        };
+        Some(Balance {
+            members: members.into(),
+            policy,
         })
     }
 
     /// Where shard `shard` of `shards` starts: each at its part of the round, so that the sum over shards is as fair
     /// as one shard is.
     pub fn start(&self, shard: usize, shards: usize, seed: u64) -> Turn {
-        let place = self.order.len() * shard / shards.max(1) % self.order.len();
-        Turn {
-            place: place as u32,
-            random: Random::new(mix(seed ^ mix(shard as u64))),
-        }
+        let part_of = |length: usize| (length * shard / shards.max(1)) as u32;
+        let order = match &self.policy {
+            Policy::RoundRobin { order }
+            | Policy::LeastConnections { order, .. }
+            | Policy::PowerOfTwo { order }
+            | Policy::Random { order }
+            | Policy::PeakEwma { order } => order.len(),
+            Policy::ConsistentHash(_) => 0,
+        };
+        let seed = seed ^ hash::mix(shard as u64);
+        Turn::new(part_of(order), part_of(self.members.len()), seed)
     }
 
     /// The backend for the next request, and the turn moved on. `key` is what a consistent hash goes by.
-    pub fn pick(&self, turn: &mut Turn, _key: u64, view: &impl View) -> Option<BackendId> {
-        match self.algorithm {
-            Algorithm::RoundRobin
-            | Algorithm::LeastConnections
-            | Algorithm::PowerOfTwo
-            | Algorithm::Random
-            | Algorithm::ConsistentHash { .. }
-            | Algorithm::PeakEwma => round_robin(&self.members, &self.order, turn, view),
+    pub fn pick(&self, turn: &mut Turn, key: u64, view: &impl View) -> Option<BackendId> {
+        let members = &self.members;
+        match &self.policy {
+            Policy::RoundRobin { order } => round_robin(members, order, turn, view),
+            Policy::LeastConnections { order, heaviest } => {
+                least::pick(members, order, *heaviest, turn, view)
+            }
+            Policy::PowerOfTwo { order } => draw::power_of_two(members, order, turn, view),
+            Policy::Random { order } => draw::random(members, order, turn, view),
+            Policy::ConsistentHash(keyed) => keyed.pick(members, key, view),
+            Policy::PeakEwma { order } => draw::peak_ewma(members, order, turn, view),
         }
     }
 
     /// Whether `pick` looks at its key.
     pub fn needs_key(&self) -> bool {
-        matches!(self.algorithm, Algorithm::ConsistentHash { .. })
+        matches!(self.policy, Policy::ConsistentHash(_))
     }
 
     /// Whether `pick` looks at loads.
     pub fn needs_load(&self) -> bool {
-        match self.algorithm {
-            Algorithm::LeastConnections | Algorithm::PowerOfTwo | Algorithm::PeakEwma => true,
-            Algorithm::ConsistentHash { bound_percent } => bound_percent.is_some(),
-            Algorithm::RoundRobin | Algorithm::Random => false,
+        match &self.policy {
+            Policy::LeastConnections { .. }
+            | Policy::PowerOfTwo { .. }
+            | Policy::PeakEwma { .. } => true,
+            Policy::ConsistentHash(keyed) => keyed.is_bounded(),
+            Policy::RoundRobin { .. } | Policy::Random { .. } => false,
         }
     }
 
     /// Whether `pick` looks at latencies.
     pub fn needs_latency(&self) -> bool {
-        self.algorithm == Algorithm::PeakEwma
+        matches!(self.policy, Policy::PeakEwma { .. })
     }
 }
 
@@ -151,40 +198,5 @@ fn round_robin(
             passed = passed.or(Some(id));
         }
     }
-    passed.or_else(|| any(members, turn, view))
-}
-
-/// One of all usable members, by weight. For when a look at a few has found nobody.
-fn any(members: &[Member], turn: &mut Turn, view: &impl View) -> Option<BackendId> {
-    let mut chosen = None;
-    let mut total = 0;
-    for member in members {
-        if view.usable(member.id) {
-            let weight = member.weight as usize;
-            total += weight;
-            if turn.random.below(total) < weight {
-                chosen = Some(member.id);
-            }
-        }
-    }
-    chosen
-}
-
-impl Turn {
-    /// The entry at this place, and one place on.
-    fn advance(&mut self, order: &[u32]) -> u32 {
-        // A turn may come from before the weights changed, and the order may be shorter now.
-        let at = if (self.place as usize) < order.len() {
-            self.place
-        } else {
-            0
-        };
-        self.place = at + 1;
-        order[at as usize]
-    }
-
-    /// True always for a whole share, else as often as the share says.
-    fn accepts(&mut self, share: u32) -> bool {
-        share >= SHARE_WHOLE || self.random.below(SHARE_WHOLE as usize) < share as usize
-    }
+    passed.or_else(|| Some(draw::any(members, turn, view)?.id))
 }

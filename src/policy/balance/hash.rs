@@ -1,10 +1,10 @@
-//! A stable 64-bit hash of keys and names, and the small generator of random numbers that a shard's turn holds.
+//! A stable 64-bit hash of keys and names.
 //!
 //! Decides: numbers. May not know: what they stand for. Invariant: the same bytes give the same number in every
 //! process and version, because clients come back to the backend that this number chose (a test holds values).
 
 /// 2^64 divided by the golden ratio, odd: the step of splitmix64.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(super) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Hashes a key or a name. Not for tables that an attacker could fill: there is no secret in it.
 pub fn hash(bytes: &[u8]) -> u64 {
@@ -27,26 +27,6 @@ pub(super) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     number ^ (number >> 31)
-}
-
-/// splitmix64: eight bytes of state, a nanosecond a number, good enough for choosing backends.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Random(u64);
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Random(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(STEP);
-        mix(self.0)
-    }
-
-    /// Evenly from 0 to `bound` - 1; 0 for a bound of 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
 }
 
 #[cfg(test)]
@@ -85,19 +65,5 @@ mod tests {
             let changed = (hash(&text) ^ hash(&other)).count_ones();
             assert!((14..=50).contains(&changed), "bit {bit} changed {changed}");
         }
-    }
-
-    #[test]
-    fn numbers_below_a_bound_are_even() {
-        let mut random = Random::new(1);
-        let mut seen = [0_u32; 7];
-        for _ in 0..70_000 {
-            seen[random.below(7)] += 1;
-        }
-        assert!(
-            seen.iter().all(|count| (9_600..=10_400).contains(count)),
-            "{seen:?}"
-        );
-        assert_eq!(random.below(0), 0);
     }
 }

@@ -1,5 +1,8 @@
 //! Tables of cases and simulations of the algorithms, on a cluster of plain numbers.
 
+mod every;
+mod keyed;
+mod load;
 mod round_robin;
 
 use super::*;
@@ -40,7 +43,7 @@ impl View for Cluster {
     }
 
     fn total_load(&self) -> u32 {
-        self.loads.iter().sum()
+        self.loads.iter().fold(0, |a, load| a.saturating_add(*load))
     }
 
     fn share(&self, id: BackendId) -> u32 {
@@ -51,6 +54,21 @@ impl View for Cluster {
         self.latencies[id.0 as usize]
     }
 }
+
+/// All algorithms, one bounded hash among them.
+const ALGORITHMS: [Algorithm; 7] = [
+    Algorithm::RoundRobin,
+    Algorithm::LeastConnections,
+    Algorithm::PowerOfTwo,
+    Algorithm::Random,
+    Algorithm::ConsistentHash {
+        bound_percent: None,
+    },
+    Algorithm::ConsistentHash {
+        bound_percent: Some(125),
+    },
+    Algorithm::PeakEwma,
+];
 
 /// A balance over backends 0, 1, 2 ... with names of their own.
 fn build(algorithm: Algorithm, weights: &[u32]) -> Option<Balance> {
@@ -66,7 +84,7 @@ fn build(algorithm: Algorithm, weights: &[u32]) -> Option<Balance> {
     Balance::new(algorithm, &backends)
 }
 
-/// The first `count` picks of one shard.
+/// The first `count` picks of one shard, with keys from 0 on.
 fn picks(balance: &Balance, view: &impl View, count: usize) -> Vec<u32> {
     let mut turn = balance.start(0, 1, 1);
     let mut pick = |key| balance.pick(&mut turn, key as u64, view);
