@@ -129,11 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_bounded() {
+    fn the_length_is_bounded_and_nobody_is_left_out() {
         for count in [2_u32, 1_000, 10_000, 100_000] {
             let order = round((0..count).map(|at| 1 + at.wrapping_mul(7_919) % 65_535));
             let most = ROUND_MAX + 2 * u64::from(count);
             assert!(order.len() as u64 <= most, "{count}: {}", order.len());
+            let counts = counts(&order, count as usize);
+            assert!(counts.iter().all(|times| *times > 0), "{count}");
         }
     }
 }

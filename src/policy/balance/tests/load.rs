@@ -61,17 +61,25 @@ fn least_connections_picks_the_smallest_load_for_its_weight() {
 
 #[test]
 fn least_connections_never_leaves_a_smaller_load_unused() {
-    let balance = build(Algorithm::LeastConnections, &[1; 20]).unwrap();
-    let mut view = Cluster::new(20);
-    let mut turn = balance.start(0, 1, 1);
-    for number in 0..10_000_u64 {
-        let random = hash(&number.to_le_bytes());
-        view.loads[random as usize % 20] = (random >> 32) as u32 % 5;
-        view.usable[(random >> 8) as usize % 20] = random >> 16 & 1 == 0;
-        let usable = (0..20).filter(|at| view.usable[*at]);
-        let least = usable.map(|at| view.loads[at]).min();
-        let picked = balance.pick(&mut turn, 0, &view);
-        assert_eq!(picked.map(|id| view.loads[id.0 as usize]), least);
+    for weights in [&[1; 20][..], &[1, 2, 3, 5, 7, 11, 13], &[4, 4, 4, 9]] {
+        let balance = build(Algorithm::LeastConnections, weights).unwrap();
+        let mut view = Cluster::new(weights.len());
+        let mut turn = balance.start(0, 1, 1);
+        // With different weights an idle one may take a request that another would have the least for.
+        let least_load = u32::from(weights.windows(2).any(|pair| pair[0] != pair[1]));
+        view.loads.fill(least_load);
+        for number in 0..10_000_u64 {
+            let random = hash(&number.to_le_bytes());
+            let changed = random as usize % weights.len();
+            view.loads[changed] = least_load + (random >> 32) as u32 % 25;
+            view.usable[changed] = random >> 16 & 3 != 0;
+            // A common multiple of all weights makes whole numbers of their parts.
+            let cost = |at: usize| (view.loads[at] + 1) * (180_180 / weights[at]);
+            let usable = (0..weights.len()).filter(|at| view.usable[*at]);
+            let least = usable.map(cost).min();
+            let picked = balance.pick(&mut turn, 0, &view);
+            assert_eq!(picked.map(|id| cost(id.0 as usize)), least, "{weights:?}");
+        }
     }
 }
 

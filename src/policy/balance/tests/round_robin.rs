@@ -36,6 +36,15 @@ fn sixty_four_shards_are_fair_in_the_aggregate() {
 }
 
 #[test]
+fn shards_start_at_their_parts_of_the_round() {
+    let balance = round_robin(&[1; 64]);
+    let first = |shard| balance.pick(&mut balance.start(shard, 16, 1), 0, &Cluster::new(64));
+    for shard in 0..16 {
+        assert_eq!(first(shard), Some(BackendId(shard as u32 * 4)));
+    }
+}
+
+#[test]
 fn the_turns_of_one_that_is_down_are_shared_evenly() {
     let view = Cluster::new(4).without(&[1]);
     let picked = picks(&round_robin(&[1, 1, 1, 1]), &view, 9);
