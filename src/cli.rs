@@ -17,7 +17,7 @@ use crate::bench::compare::Args as CompareArgs;
 use crate::config::keys::{LEVEL_NAMES, LEVELS};
 use crate::config::plan::Level;
 use crate::config::report::nearest;
-use crate::mock;
+use crate::mock::{self, Failure};
 
 use flag::Flag;
 
@@ -352,16 +352,47 @@ impl Flags {
     }
 
     fn mock(&mut self) -> Result<mock::Args, Usage> {
-        Ok(mock::Args {
-            name: self.text(Flag::Name)?.unwrap_or_else(|| "mock".to_owned()),
-            listen: self
-                .text(Flag::Listen)?
-                .unwrap_or_else(|| "127.0.0.1:3001".to_owned()),
+        let name = self.text(Flag::Name)?.unwrap_or_else(|| "mock".to_owned());
+        let listen = self.text(Flag::Listen)?;
+        let plain = mock::Args {
+            listen: listen.unwrap_or_else(|| "127.0.0.1:3001".to_owned()),
+            ..mock::Args::named(&name)
+        };
+        let failure = self.failure()?;
+        let percent = if failure.is_some() { 100 } else { 0 };
+        let idle_close_ms = self.number(Flag::IdleClose, 0, 1, 3_600_000)?;
+        let args = mock::Args {
             delay_ms: self.number(Flag::Delay, 0, 0, 3_600_000)?,
-            fail_percent: u8::try_from(self.number(Flag::Fail, 0, 0, 100)?).unwrap_or(100),
+            fail_percent: u8::try_from(self.number(Flag::Fail, percent, 0, 100)?).unwrap_or(100),
+            failure: failure.unwrap_or(Failure::Status),
             fail_status: u16::try_from(self.number(Flag::FailStatus, 500, 200, 599)?)
                 .unwrap_or(500),
-            fast: self.has(Flag::Fast),
+            idle_close_ms: Some(idle_close_ms).filter(|ms| *ms > 0),
+            log: self.take(Flag::Log).map(PathBuf::from),
+            ..plain.clone()
+        };
+        if !self.has(Flag::Fast) {
+            return Ok(args);
+        }
+        if args != plain {
+            return Err(usage(
+                "--fast has one answer: it neither waits, fails nor logs",
+            ));
+        }
+        Ok(mock::Args {
+            fast: true,
+            ..plain
+        })
+    }
+
+    fn failure(&mut self) -> Result<Option<Failure>, Usage> {
+        let Some(text) = self.text(Flag::FailMode)? else {
+            return Ok(None);
+        };
+        let known = Failure::ALL.into_iter().find(|one| one.name() == text);
+        known.map(Some).ok_or_else(|| {
+            let names = Failure::ALL.map(Failure::name).join(", ");
+            usage(format!("--fail-mode {text} is none of {names}"))
         })
     }
 }
@@ -402,12 +433,8 @@ mod tests {
         let plain = run(None, None, None);
         let file = run(Some("a.toml"), None, None);
         let mock = mock::Args {
-            name: "mock".into(),
             listen: "127.0.0.1:3001".into(),
-            delay_ms: 0,
-            fail_percent: 0,
-            fail_status: 500,
-            fast: false,
+            ..mock::Args::named("mock")
         };
         let cases = [
             ("", Command::Run(plain.clone())),
@@ -460,14 +487,40 @@ mod tests {
             ),
             ("mock", Command::Mock(mock.clone())),
             (
-                "mock --name a --listen unix:/a --delay 5 --fail 10 --fail-status 503 --fast",
+                "mock --name a --listen unix:/a --delay 5 --fail 10 --fail-status 503 --idle-close 7 --log l",
                 Command::Mock(mock::Args {
                     name: "a".into(),
                     listen: "unix:/a".into(),
                     delay_ms: 5,
                     fail_percent: 10,
+                    failure: Failure::Status,
                     fail_status: 503,
+                    idle_close_ms: Some(7),
+                    log: Some("l".into()),
+                    fast: false,
+                }),
+            ),
+            (
+                "mock --fail-mode hang",
+                Command::Mock(mock::Args {
+                    fail_percent: 100,
+                    failure: Failure::Hang,
+                    ..mock.clone()
+                }),
+            ),
+            (
+                "mock --fail-mode reset --fail 7",
+                Command::Mock(mock::Args {
+                    fail_percent: 7,
+                    failure: Failure::Reset,
+                    ..mock.clone()
+                }),
+            ),
+            (
+                "mock --fast",
+                Command::Mock(mock::Args {
                     fast: true,
+                    ..mock.clone()
                 }),
             ),
         ];
@@ -568,6 +621,11 @@ mod tests {
             ("bench --scale 0", "--scale 0 is not in 0.001 to 100"),
             ("bench --url a --url b", "--url is given twice"),
             ("mock --fail 101", "--fail 101 is not in 0 to 100"),
+            (
+                "mock --fail-mode halt",
+                "--fail-mode halt is none of status, hang, reset, close",
+            ),
+            ("mock --fast --fail 1", "--fast has one answer"),
             (
                 "--origin=yes config show",
                 "unexpected argument for option '--origin': \"yes\"",

@@ -4,6 +4,7 @@
 //! Invariant: memory per connection is bounded, whatever sizes a request asks for.
 
 mod answer;
+mod behaviour;
 mod chunked;
 mod conn;
 mod fast;
@@ -12,6 +13,7 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
@@ -20,8 +22,10 @@ use std::time::Duration;
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::{TcpListener, UnixListener};
 use monoio::{FusionDriver, RuntimeBuilder};
+use socket2::SockRef;
 
-use answer::Behaviour;
+use behaviour::Behaviour;
+pub use behaviour::Failure;
 
 /// After an accept that failed, mostly for want of descriptors: it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -35,9 +39,14 @@ pub struct Args {
     pub listen: String,
     /// Before each answer but that of `/health`.
     pub delay_ms: u64,
-    /// So many of a hundred requests get `fail_status`.
+    /// So many of a hundred requests fail.
     pub fail_percent: u8,
+    pub failure: Failure,
     pub fail_status: u16,
+    /// A connection is closed when no request has come on it for so long, without a word of warning.
+    pub idle_close_ms: Option<u64>,
+    /// A line is appended to it for each request: method and target.
+    pub log: Option<PathBuf>,
     /// Precomputed answers, for measuring what stands in front.
     pub fast: bool,
 }
@@ -50,7 +59,10 @@ impl Args {
             listen: "127.0.0.1:0".to_owned(),
             delay_ms: 0,
             fail_percent: 0,
+            failure: Failure::Status,
             fail_status: 500,
+            idle_close_ms: None,
+            log: None,
             fast: false,
         }
     }
@@ -108,6 +120,15 @@ impl Bound {
             Bound::Unix(listener) => listener.set_nonblocking(nonblocking),
         }
     }
+
+    /// Accepted connections inherit the linger time of their listener. With none, what closes them before the
+    /// client has ended its side is a reset.
+    fn reset_on_close(&self) -> io::Result<()> {
+        match self {
+            Bound::Tcp(listener) => SockRef::from(listener).set_linger(Some(Duration::ZERO)),
+            Bound::Unix(_) => Ok(()),
+        }
+    }
 }
 
 fn bind(listen: &str) -> io::Result<Bound> {
@@ -161,7 +182,10 @@ fn serve(bound: Bound, args: Args, report: &SyncSender<io::Result<()>>) -> io::R
     runtime.block_on(async {
         // Under io_uring a non-blocking socket answers EAGAIN instead of waiting; under epoll it must be one.
         bound.set_nonblocking(monoio::utils::is_legacy())?;
-        let service = Service::new(args);
+        if args.failure == Failure::Reset {
+            bound.reset_on_close()?;
+        }
+        let service = Service::new(args)?;
         let _ = report.send(Ok(()));
         accept(bound, service).await
     })
@@ -201,12 +225,12 @@ enum Service {
 }
 
 impl Service {
-    fn new(args: Args) -> Service {
-        if args.fast {
+    fn new(args: Args) -> io::Result<Service> {
+        Ok(if args.fast {
             Service::Fast(Rc::new(fast::Answers::new(&args.name)))
         } else {
-            Service::Full(Rc::new(Behaviour::new(args)))
-        }
+            Service::Full(Rc::new(Behaviour::new(args)?))
+        })
     }
 
     fn spawn(&self, stream: impl AsyncReadRent + AsyncWriteRent + 'static) {
@@ -214,7 +238,7 @@ impl Service {
             Service::Full(behaviour) => {
                 let behaviour = Rc::clone(behaviour);
                 monoio::spawn(async move {
-                    // An error here is the client's: it left, or broke the protocol.
+                    // An error here has done its work: the connection is dropped.
                     let _ = answer::serve(stream, &behaviour).await;
                 });
             }
@@ -347,6 +371,7 @@ mod tests {
             ("/bytes/10737418241", 400),
             ("/chunked/5?size=0", 400),
             ("/chunked/5?size=1048577", 400),
+            ("/__health/99", 400),
             ("/upgrade", 426),
         ] {
             let (head, body) = get(target);
@@ -461,6 +486,111 @@ mod tests {
             );
             assert_eq!(output.matches("HTTP/1.1 503 ").count(), failed);
             assert_eq!(output.matches("HTTP/1.1 200 ").count(), 100 - failed);
+        }
+    }
+
+    const GET: &[u8] = b"GET /status/200 HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// Of two requests in a row the second fails; what comes instead of its answer, and how it ends.
+    #[test]
+    fn failures_come_in_the_mode_asked_for() {
+        use io::ErrorKind::{ConnectionReset, WouldBlock};
+        for (failure, bytes, end) in [
+            (Failure::Status, "HTTP/1.1 500 ", Err(WouldBlock)),
+            (Failure::Hang, "", Err(WouldBlock)),
+            (Failure::Reset, "HTTP/1.1 200 ", Err(ConnectionReset)),
+            (Failure::Close, "", Ok(())),
+        ] {
+            let args = Args {
+                fail_percent: 50,
+                failure,
+                ..Args::named("red")
+            };
+            let mut stream = connected(spawn(args).unwrap().0);
+            let mut first = [0; 4096];
+            stream.write_all(GET).unwrap();
+            let length = stream.read(&mut first).unwrap();
+            assert!(first[..length].starts_with(b"HTTP/1.1 200 "));
+            stream.write_all(GET).unwrap();
+            if end == Err(WouldBlock) {
+                // Nobody ends the connection: what has not come by then does not come.
+                let while_waiting = Some(Duration::from_millis(100));
+                stream.set_read_timeout(while_waiting).unwrap();
+            }
+            let mut second = Vec::new();
+            // All that came before the end is in `second`, whatever the end is.
+            let found = stream.read_to_end(&mut second).map(drop);
+            assert_eq!(found.map_err(|error| error.kind()), end, "{failure:?}");
+            let second = String::from_utf8(second).unwrap();
+            assert!(second.starts_with(bytes), "{failure:?}: {second}");
+            assert_eq!(second.is_empty(), bytes.is_empty(), "{failure:?}: {second}");
+            let is_cut = second.ends_with("\r\nContent-Length: 100\r\n\r\n");
+            assert_eq!(is_cut, failure == Failure::Reset, "{second}");
+        }
+    }
+
+    #[test]
+    fn idle_connections_are_closed_and_busy_ones_are_not() {
+        let args = Args {
+            idle_close_ms: Some(50),
+            ..Args::named("red")
+        };
+        let (address, _) = spawn(args).unwrap();
+        for input in [&b""[..], GET, b"GET /delay/200 HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut stream = connected(address);
+            stream.write_all(input).unwrap();
+            let mut output = Vec::new();
+            stream.read_to_end(&mut output).unwrap();
+            let output = String::from_utf8(output).unwrap();
+            assert_eq!(output.starts_with("HTTP/1.1 200 "), !input.is_empty());
+            assert!(!output.contains("Connection"), "{output}");
+        }
+    }
+
+    #[test]
+    fn what_it_saw_is_counted_and_logged() {
+        let log = std::env::temp_dir().join(format!("corelane-mock-{}.log", std::process::id()));
+        let args = || Args {
+            log: Some(log.clone()),
+            ..Args::named("red")
+        };
+        let (address, _) = spawn(args()).unwrap();
+        exchange_with(
+            address,
+            "GET /a HTTP/1.1\r\nHost: a\r\n\r\nGET /health HTTP/1.1\r\nHost: a\r\n\r\n\
+             POST /b?1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx\
+             BREW / HTTP/1.1\r\nHost: a\r\n\r\nPOST /cut HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx",
+        );
+        let counts = exchange_with(address, "GET /__count HTTP/1.1\r\nHost: a\r\n\r\n");
+        let expected = "connections 2\nrequests 4\nfailed 0\nhealth 1\n\
+            GET 1\nHEAD 0\nPOST 2\nPUT 0\nPATCH 0\nDELETE 0\nOPTIONS 0\nother 1\n";
+        assert!(counts.ends_with(expected), "{counts}");
+        // Another one goes on where the first ended.
+        exchange(args(), "GET /c HTTP/1.1\r\nHost: a\r\n\r\n");
+        let lines = fs::read_to_string(&log).unwrap();
+        fs::remove_file(&log).unwrap();
+        assert_eq!(lines, "GET /a\nPOST /b?1\nBREW /\nPOST /cut\nGET /c\n");
+    }
+
+    #[test]
+    fn its_health_is_what_it_is_told() {
+        let args = Args {
+            fail_percent: 100,
+            ..Args::named("red")
+        };
+        let (address, _) = spawn(args).unwrap();
+        for (request, status) in [
+            ("GET /health", 200),
+            ("POST /__health/503", 200),
+            ("GET /health", 503),
+            ("HEAD /health?x", 503),
+            ("POST /__health/200", 200),
+            ("GET /health", 200),
+        ] {
+            let request = format!("{request} HTTP/1.1\r\nHost: a\r\n\r\n");
+            let output = exchange_with(address, &request);
+            let start = format!("HTTP/1.1 {status} ");
+            assert!(output.starts_with(&start), "{request}: {output}");
         }
     }
 

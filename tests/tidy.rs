@@ -65,6 +65,7 @@ const DOORS: &[(&[&str], &[Listed])] = &[
             ("src/listen.rs", "options of listening sockets"),
             ("src/machine.rs", "descriptor limits"),
             ("src/metrics/process.rs", "units of /proc"),
+            ("src/mock.rs", "a program of its own: the backend"),
             ("src/peek.rs", "looks into a socket's queue"),
             (
                 "src/relay.rs",

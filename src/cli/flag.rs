@@ -17,7 +17,10 @@ pub(super) enum Flag {
     Name,
     Delay,
     Fail,
+    FailMode,
     FailStatus,
+    IdleClose,
+    Log,
     Fast,
     Scenario,
     Scale,
@@ -72,7 +75,7 @@ impl Shape {
 }
 
 impl Flag {
-    const OWN: [Flag; 26] = [
+    const OWN: [Flag; 29] = [
         Flag::Config,
         Flag::Shards,
         Flag::LogLevel,
@@ -83,7 +86,10 @@ impl Flag {
         Flag::Name,
         Flag::Delay,
         Flag::Fail,
+        Flag::FailMode,
         Flag::FailStatus,
+        Flag::IdleClose,
+        Flag::Log,
         Flag::Fast,
         Flag::Scenario,
         Flag::Scale,
@@ -117,7 +123,10 @@ impl Flag {
             Flag::Name => value("name"),
             Flag::Delay => value("delay"),
             Flag::Fail => value("fail"),
+            Flag::FailMode => value("fail-mode"),
             Flag::FailStatus => value("fail-status"),
+            Flag::IdleClose => value("idle-close"),
+            Flag::Log => value("log"),
             Flag::Fast => switch("fast"),
             Flag::Scenario => value("scenario"),
             Flag::Scale => value("scale"),

@@ -1,13 +1,12 @@
 //! Path → answer.
 
-use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::time::sleep;
 
-use super::Args;
+use super::behaviour::{Behaviour, Failure};
 use super::conn::{Body, Conn, Head};
 
 const DELAY_MS_MAX: u64 = 60_000;
@@ -18,6 +17,8 @@ const EVENTS_MAX: u32 = 60;
 const EVENT_PAUSE: Duration = Duration::from_secs(1);
 /// Chunks are gathered up to this size before they are written.
 const GATHER_BYTES: usize = 64 * 1024;
+/// What an answer announces that is cut behind its head.
+const CUT_BYTES: u64 = 100;
 
 /// Byte `i` of any generated payload is `BLOCK[i % BLOCK.len()]`: lines of 64 characters, which a test can check
 /// and a person can look at.
@@ -32,29 +33,6 @@ static BLOCK: [u8; 65_536] = {
     }
     block
 };
-
-pub(super) struct Behaviour {
-    args: Args,
-    /// Requests that could have been made to fail.
-    requests: Cell<u64>,
-}
-
-impl Behaviour {
-    pub(super) fn new(args: Args) -> Behaviour {
-        Behaviour {
-            args,
-            requests: Cell::new(0),
-        }
-    }
-
-    /// Spreads the failures evenly: of any hundred requests in a row exactly `fail_percent` fail.
-    fn fails(&self) -> bool {
-        let number = self.requests.get();
-        self.requests.set(number.wrapping_add(1));
-        let percent = u64::from(self.args.fail_percent.min(100));
-        (number % 100 + 1) * percent / 100 > (number % 100) * percent / 100
-    }
-}
 
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +51,22 @@ enum Action {
         chunk_bytes: u64,
     },
     Status(u16),
-    Health,
     Echo,
     Events,
     Early,
     Upgrade,
+    Control(Control),
     /// One of the above with a number that is none, or is out of bounds.
     Wrong,
+}
+
+/// What never waits and never fails, and is no request of anybody whose requests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Control {
+    Health,
+    /// Another status for `/health` from now on.
+    SetHealth(u16),
+    Count,
 }
 
 impl Action {
@@ -92,6 +79,9 @@ impl Action {
                 .and_then(|text| text.parse().ok())
                 .filter(|value| *value <= max)
         };
+        let status = number(599)
+            .filter(|status| *status >= 200)
+            .map(|status| status as u16);
         match first {
             "delay" => {
                 number(DELAY_MS_MAX).map_or(Action::Wrong, |delay_ms| Action::Delay { delay_ms })
@@ -107,11 +97,12 @@ impl Action {
                     (Some(_) | None, Some(_) | None) => Action::Wrong,
                 }
             }
-            "status" => match number(599) {
-                Some(status @ 200..=599) => Action::Status(status as u16),
-                Some(_) | None => Action::Wrong,
-            },
-            "health" => Action::Health,
+            "status" => status.map_or(Action::Wrong, Action::Status),
+            "health" => Action::Control(Control::Health),
+            "__health" => status.map_or(Action::Wrong, |status| {
+                Action::Control(Control::SetHealth(status))
+            }),
+            "__count" => Action::Control(Control::Count),
             "echo" => Action::Echo,
             "sse" => Action::Events,
             "early" => Action::Early,
@@ -130,12 +121,15 @@ enum Coding {
     UntilClose,
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. An error drops it at once, whether the client is to blame or a failure on
+/// purpose.
 pub(super) async fn serve(
     stream: impl AsyncReadRent + AsyncWriteRent,
     behaviour: &Behaviour,
 ) -> io::Result<()> {
-    let mut conn = Conn::new(stream);
+    behaviour.note_connection();
+    let idle_close_ms = behaviour.args.idle_close_ms;
+    let mut conn = Conn::new(stream, idle_close_ms.map(Duration::from_millis));
     while let Some(head) = conn.head().await? {
         let mut exchange = Exchange {
             conn: &mut conn,
@@ -160,6 +154,10 @@ struct Exchange<'c, S> {
 impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
     async fn run(&mut self) -> io::Result<()> {
         let action = Action::of(&self.head.target);
+        let is_control = matches!(action, Action::Control(_));
+        if !is_control {
+            self.behaviour.note(&self.head.method, &self.head.target)?;
+        }
         if self.head.expects_continue && action != Action::Early {
             self.conn
                 .send(&b"HTTP/1.1 100 Continue\r\n\r\n"[..])
@@ -172,20 +170,19 @@ impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
             | Action::Bytes { .. }
             | Action::Chunked { .. }
             | Action::Status(_)
-            | Action::Health
             | Action::Events
             | Action::Upgrade
+            | Action::Control(_)
             | Action::Wrong => self.conn.drain(&mut self.head.body).await?,
         };
-        if action != Action::Early && action != Action::Health {
+        if action != Action::Early && !is_control {
             sleep(Duration::from_millis(
                 self.behaviour.args.delay_ms.min(DELAY_MS_MAX),
             ))
             .await;
             if self.behaviour.fails() {
                 self.conn.drain(&mut self.head.body).await?;
-                let line = format!("{} fails on purpose\n", self.behaviour.args.name);
-                return self.text(self.behaviour.args.fail_status, &line).await;
+                return self.fail().await;
             }
         }
         match action {
@@ -197,7 +194,6 @@ impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
             Action::Bytes { count } => self.bytes(count).await,
             Action::Chunked { count, chunk_bytes } => self.chunked(count, chunk_bytes).await,
             Action::Status(status) => self.text(status, &format!("status {status}\n")).await,
-            Action::Health => self.text(200, "ok\n").await,
             Action::Echo => self.echo().await,
             Action::Events => self.events().await,
             Action::Early => {
@@ -206,7 +202,45 @@ impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
                     .await
             }
             Action::Upgrade => self.upgrade().await,
+            Action::Control(control) => self.control(control).await,
             Action::Wrong => self.text(400, "number missing or out of bounds\n").await,
+        }
+    }
+
+    async fn control(&mut self, control: Control) -> io::Result<()> {
+        match control {
+            Control::Health => {
+                self.behaviour.note_health();
+                match self.behaviour.health.get() {
+                    200 => self.text(200, "ok\n").await,
+                    status => self.text(status, "told to say so\n").await,
+                }
+            }
+            Control::SetHealth(status) => {
+                self.behaviour.health.set(status);
+                self.text(200, &format!("health is {status}\n")).await
+            }
+            Control::Count => self.text(200, &self.behaviour.counts()).await,
+        }
+    }
+
+    async fn fail(&mut self) -> io::Result<()> {
+        let args = &self.behaviour.args;
+        match args.failure {
+            Failure::Status => {
+                let line = format!("{} fails on purpose\n", args.name);
+                self.text(args.fail_status, &line).await
+            }
+            Failure::Hang => {
+                while !self.conn.raw().await?.is_empty() {}
+                self.head.keep_alive = false;
+                Ok(())
+            }
+            Failure::Reset => {
+                self.start(200, &[], Coding::Length(CUT_BYTES)).await?;
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            Failure::Close => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Conn<S> {
     stream: S,
     /// Read and not yet used.
     received: Vec<u8>,
+    /// How long the first byte of a request is waited for.
+    idle_close: Option<Duration>,
 }
 
 /// A request, without its body.
@@ -46,14 +48,15 @@ pub(super) enum Body {
 }
 
 impl<S: AsyncReadRent + AsyncWriteRent> Conn<S> {
-    pub(super) fn new(stream: S) -> Conn<S> {
+    pub(super) fn new(stream: S, idle_close: Option<Duration>) -> Conn<S> {
         Conn {
             stream,
             received: Vec::new(),
+            idle_close,
         }
     }
 
-    /// The next request; `None` when the client has closed between two.
+    /// The next request; `None` when the client has closed between two. An error when it took too long to begin.
     pub(super) async fn head(&mut self) -> io::Result<Option<Head>> {
         loop {
             if let Some((head, head_bytes)) = parse(&self.received)? {
@@ -63,7 +66,14 @@ impl<S: AsyncReadRent + AsyncWriteRent> Conn<S> {
             if self.received.len() >= HEAD_BYTES_MAX {
                 return Err(invalid("head too long"));
             }
-            if !self.fill().await? {
+            let idle = self.idle_close.filter(|_| self.received.is_empty());
+            let filled = match idle {
+                Some(idle) => timeout(idle, self.fill())
+                    .await
+                    .map_err(|_| io::ErrorKind::TimedOut)?,
+                None => self.fill().await,
+            };
+            if !filled? {
                 return Ok(None);
             }
         }
