@@ -89,6 +89,7 @@ fn forwarding(criterion: &mut Criterion) {
         head_request: false,
         via: "corelane",
         date: "Fri, 20 Nov 2026 18:28:03 GMT",
+        set_cookie: None,
     };
     group.bench_function("response", |bencher| {
         bencher.iter(|| {

@@ -226,6 +226,7 @@ impl<I: Io> Receive<'_, I> {
             head_request: job.method == Method::Head,
             via,
             date: &date,
+            set_cookie: None,
         };
         forward::response(out.append(), &response, &reply);
         Ok(Digest::Final(Final {

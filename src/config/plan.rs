@@ -11,8 +11,7 @@ use crate::policy::balance::Balance;
 use crate::policy::route::Router;
 use crate::policy::{BackendId, ClusterId};
 
-/// Nanoseconds: a duration, or a point in time since the process started.
-pub type Nanos = u64;
+pub use crate::policy::Nanos;
 
 /// One configuration, ready to run. Shared by all shards and never changed.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ pub enum Kind {
     Upgrade,
     /// For the next hop only: registered ones, `Proxy-*`, and those that Connection nominates.
     HopByHop,
+    /// Hop by hop too; a response's may say how long its connection is kept.
+    KeepAlive,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -57,6 +59,8 @@ pub(super) struct Fields<'b> {
     pub(super) max_forwards: Option<u32>,
     /// Connection names `close`.
     pub(super) close: bool,
+    /// The value of the last Keep-Alive field.
+    pub(super) keep_alive_text: Option<&'b [u8]>,
     /// Connection names `keep-alive`.
     pub(super) keep_alive: bool,
     /// Connection names `upgrade`.
@@ -148,6 +152,7 @@ impl<'b> Fields<'b> {
                 let value = syntax::number(value).map(|count| count.min(most) as u32);
                 self.max_forwards = self.max_forwards.or(value);
             }
+            Kind::KeepAlive => self.keep_alive_text = Some(value),
             Kind::EndToEnd
             | Kind::HopByHop
             | Kind::XForwardedFor
@@ -191,6 +196,18 @@ impl<'b> Fields<'b> {
         std::str::from_utf8(value).ok()
     }
 
+    /// `timeout=N` of a Keep-Alive field, in seconds: how long the peer keeps its connection when idle. Never standardised,
+    /// but sent by Apache, Node and others (RFC 2068 section 19.7.1.1).
+    pub(super) fn keep_alive_s(&self) -> Option<u32> {
+        syntax::elements(self.keep_alive_text?).find_map(|element| {
+            let (name, value) = element.split_at_checked(b"timeout".len())?;
+            let seconds = value.strip_prefix(b"=").and_then(syntax::number);
+            seconds
+                .filter(|_| name.eq_ignore_ascii_case(b"timeout"))
+                .and_then(|seconds| u32::try_from(seconds).ok())
+        })
+    }
+
     /// Whether the body is chunked, if there is a Transfer-Encoding at all.
     pub(super) fn is_chunked(&self, is_http10: bool) -> Result<bool, Reject> {
         match self.coding {
@@ -231,7 +248,7 @@ fn classify(name: &[u8]) -> Kind {
         (9, b'f') => (b"forwarded", Kind::Forwarded),
         (9, b'x') => (b"x-real-ip", Kind::XRealIp),
         (10, b'c') => (b"connection", Kind::Connection),
-        (10, b'k') => (b"keep-alive", Kind::HopByHop),
+        (10, b'k') => (b"keep-alive", Kind::KeepAlive),
         (12, b'm') => (b"max-forwards", Kind::MaxForwards),
         (14, b'c') => (b"content-length", Kind::ContentLength),
         (14, b'h') => (b"http2-settings", Kind::HopByHop),
@@ -273,6 +290,7 @@ fn in_response(kind: Kind) -> Kind {
         | Kind::Connection
         | Kind::Upgrade
         | Kind::HopByHop
+        | Kind::KeepAlive
         | Kind::Date
         | Kind::Disguised => kind,
     }

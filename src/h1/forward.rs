@@ -144,6 +144,7 @@ impl Kept {
             | Kind::Connection
             | Kind::Upgrade
             | Kind::HopByHop
+            | Kind::KeepAlive
             | Kind::XForwardedFor
             | Kind::Forwarded
             | Kind::MaxForwards
@@ -171,6 +172,7 @@ fn passes_in_request(kind: Kind, method: Method, trusted: bool) -> bool {
         | Kind::Connection
         | Kind::Upgrade
         | Kind::HopByHop
+        | Kind::KeepAlive
         | Kind::XForwardedFor
         | Kind::Expect
         | Kind::Disguised => false,
@@ -195,6 +197,7 @@ fn passes_in_response(kind: Kind) -> bool {
         | Kind::Connection
         | Kind::Upgrade
         | Kind::HopByHop
+        | Kind::KeepAlive
         | Kind::Disguised => false,
     }
 }
@@ -306,6 +309,8 @@ pub struct Reply<'a> {
     pub via: &'a str,
     /// IMF-fixdate, for a response without Date (RFC 9110 section 6.6.1).
     pub date: &'a str,
+    /// A Set-Cookie field of ours.
+    pub set_cookie: Option<&'a str>,
 }
 
 /// Appends the final response head for the client.
@@ -321,6 +326,9 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, with: &Reply<'_>
     );
     if response.status >= 200 && !response.kinds.contains(&Kind::Date) {
         field(out, "Date: ", with.date.as_bytes());
+    }
+    if let Some(cookie) = with.set_cookie {
+        field(out, "Set-Cookie: ", cookie.as_bytes());
     }
     via(out, response.version, with.via);
     match with.framing {

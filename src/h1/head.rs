@@ -80,6 +80,8 @@ pub struct Response<'h, 'b> {
     /// The backend lets its connection live on after this response (length known, no close,
     /// version).
     pub keep_alive: bool,
+    /// How long the backend says that it keeps its connection idle (Keep-Alive: timeout=N).
+    pub keep_alive_s: Option<u32>,
     /// The Upgrade value of a 101.
     pub upgrade: Option<&'b str>,
     /// Connection nominates fields of the message: trailers do not pass.
@@ -260,6 +262,7 @@ pub fn parse_response<'h, 'b>(
         framing,
         content_length: fields.content_length,
         keep_alive: bounded && in_step && lives_on(version, &fields),
+        keep_alive_s: fields.keep_alive_s(),
         nominates: fields.nominates,
         upgrade: if switches {
             fields.upgrade_text()

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod cookie;
 mod fault;
 mod fields;
 pub mod forward;

@@ -19,6 +19,7 @@ mod turn;
 use super::BackendId;
 pub use hash::hash;
 use keyed::Keyed;
+pub use order::round;
 pub use turn::Turn;
 
 /// The named algorithms, as configured.

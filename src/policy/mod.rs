@@ -2,8 +2,17 @@
 //!
 //! May not know: sockets, clocks, threads, the runtime.
 
+pub mod adaptive;
 pub mod balance;
+pub mod health;
+pub mod hedge;
+pub mod idle;
+pub mod latency;
+pub mod retry;
 pub mod route;
+
+/// Nanoseconds: a duration, or a point in time since the process started.
+pub type Nanos = u64;
 
 /// Index into `Plan::backends`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -265,6 +265,7 @@ const REPLY: Reply<'static> = Reply {
     head_request: false,
     via: "corelane",
     date: "Thu, 01 Jan 1970 00:00:00 GMT",
+    set_cookie: None,
 };
 
 fn replied(text: &str, with: &Reply<'_>) -> String {

@@ -10,7 +10,7 @@ pub(super) const ROUND_MAX: u64 = 65_536;
 const SMOOTH_STEPS_MAX: u64 = 4 << 20;
 
 /// Indexes of members in the order of one round; `weights` are all above 0.
-pub(super) fn round(weights: impl Iterator<Item = u32>) -> Box<[u32]> {
+pub fn round(weights: impl Iterator<Item = u32>) -> Box<[u32]> {
     let weights = reduced(weights.map(u64::from).collect());
     let total: u64 = weights.iter().sum();
     if total == weights.len() as u64 {
