@@ -270,6 +270,7 @@ fn access_line(criterion: &mut Criterion) {
         backend: "127.0.0.1:3001",
         backend_reused: true,
         retries: 0,
+        attempts: &[],
         route: "default",
         shard: 0,
         reason: "",

@@ -1,9 +1,19 @@
-//! The admin listener: `/healthz`, `/readyz`, `/metrics`.
+//! The admin listener: health, metrics, and what an operator sees and does of the backends.
 //!
 //! Decides: what an operator's or orchestrator's request gets. Runs on its own thread, so that neither a scrape
 //! nor whoever stalls it costs a shard anything. May not know: how shards work; it reads their counters.
 //! Invariant: a bounded number of connections, each with a bounded head and a deadline for each step. No request
 //! body is ever read: a request that announces one is answered, and its connection closed.
+//!
+//! Reading order: `serve` below, `parse` (what is asked), `answer`, `backends` and `why` (what is told), `stream`
+//! (events); `client` is the other end, `corelane backends`.
+
+mod answer;
+mod backends;
+pub mod client;
+mod parse;
+mod stream;
+mod why;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
@@ -19,22 +29,35 @@ use monoio::net::{TcpListener, TcpStream};
 use monoio::time::{sleep, timeout};
 use monoio::{LegacyDriver, RuntimeBuilder};
 
-use crate::metrics::{self, Info, ShardMetrics};
+use crate::config::plan::Nanos;
+use crate::io::{Io, MonoioIo};
+use crate::ledger::Ledger;
+use crate::log::Events;
+use crate::metrics::Info;
+use crate::policy::BackendId;
+use crate::shared::Shared;
+
+use answer::Answer;
+use parse::{Ask, Asked, Refusal, parse};
 
 /// Scrapers, probes and a person or two need a handful.
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_BYTES_MAX: usize = 8 * 1024;
-const HEADER_COUNT_MAX: usize = 64;
 /// For a whole head to arrive (idle time included), and for an answer to be taken.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 /// After an accept that failed, mostly for want of descriptors: it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often and how many times to look whether the health thread has reported a change; it does so within 50 ms.
+const REPORT_PAUSE: Duration = Duration::from_millis(5);
+const REPORT_LOOKS: u32 = 100;
 
-/// What the admin thread may see.
-#[derive(Debug)]
+/// What the admin thread may see, and change of backends.
 pub struct AdminState {
-    pub shards: Vec<Arc<ShardMetrics>>,
+    pub shared: Arc<Shared>,
+    pub ledger: Arc<Ledger>,
     pub info: Info,
+    events: Events,
+    clock: MonoioIo,
     /// Written by the server's control thread, read here.
     phase: AtomicU8,
 }
@@ -47,13 +70,36 @@ pub enum Phase {
     Draining,
 }
 
+/// One point in time on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: Nanos,
+    unix_ms: u64,
+}
+
 impl AdminState {
-    /// In `Phase::Starting`.
-    pub fn new(shards: Vec<Arc<ShardMetrics>>, info: Info) -> AdminState {
+    /// In `Phase::Starting`. The clock has to be that of the shards.
+    pub fn new(
+        shared: Arc<Shared>,
+        ledger: Arc<Ledger>,
+        info: Info,
+        events: Events,
+        clock: MonoioIo,
+    ) -> AdminState {
         AdminState {
-            shards,
+            shared,
+            ledger,
             info,
+            events,
+            clock,
             phase: AtomicU8::new(Phase::Starting as u8),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now: self.clock.now(),
+            unix_ms: self.clock.unix_ms(),
         }
     }
 
@@ -133,11 +179,11 @@ async fn accept(listener: StdListener, state: Arc<AdminState>, stopping: &Atomic
     let connections = Rc::new(());
     while !stopping.load(Ordering::Acquire) {
         match listener.accept().await {
-            Ok((stream, _)) if Rc::strong_count(&connections) <= CONNECTIONS_MAX => {
+            Ok((stream, from)) if Rc::strong_count(&connections) <= CONNECTIONS_MAX => {
                 let (state, connection) = (Arc::clone(&state), Rc::clone(&connections));
                 monoio::spawn(async move {
                     // An error here is the client's: it left, or was too slow.
-                    let _ = serve(stream, &state).await;
+                    let _ = serve(stream, from, &state).await;
                     drop(connection);
                 });
             }
@@ -147,7 +193,7 @@ async fn accept(listener: StdListener, state: Arc<AdminState>, stopping: &Atomic
     }
 }
 
-async fn serve(mut stream: TcpStream, state: &AdminState) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, from: SocketAddr, state: &AdminState) -> io::Result<()> {
     let mut received = Vec::with_capacity(1024);
     loop {
         let asked = match timeout(STEP_TIMEOUT, read_head(&mut stream, &mut received)).await {
@@ -158,42 +204,39 @@ async fn serve(mut stream: TcpStream, state: &AdminState) -> io::Result<()> {
         let Some(asked) = asked else {
             return Ok(());
         };
-        let answer = Answer::to(&asked, state).into_bytes(&asked);
-        timeout(STEP_TIMEOUT, stream.write_all(answer)).await?.0?;
+        let answer = match &asked.ask {
+            Ask::Look(look) => Answer::to(look, asked.form, state),
+            Ask::Change(which, order) => match backends::change(state, from, which, *order) {
+                Ok(id) => {
+                    reported(state, id).await;
+                    Answer::of(asked.form, backends::one(state, id, asked.form))
+                }
+                Err(refusal) => Answer::refused(refusal),
+            },
+            Ask::Events if asked.head_only => {
+                return stream::send(&mut stream, stream::HEAD.to_owned()).await;
+            }
+            Ask::Events => match state.ledger.listen() {
+                Some(listener) => return stream::stream(stream, &listener).await,
+                None => Answer::refused(Refusal::new(503, "too many listen already")),
+            },
+            Ask::Refused(refusal) => Answer::refused(refusal.clone()),
+        };
+        let bytes = answer.into_bytes(asked.head_only, asked.close);
+        timeout(STEP_TIMEOUT, stream.write_all(bytes)).await?.0?;
         if asked.close {
             return Ok(());
         }
     }
 }
 
-/// What we understood of a request.
-#[derive(Debug)]
-struct Asked {
-    path: Path,
-    head_only: bool,
-    /// Whether the connection ends with the answer.
-    close: bool,
-}
-
-#[derive(Debug)]
-enum Path {
-    Healthz,
-    Readyz,
-    Metrics,
-    Unknown,
-    /// One of ours with a method other than GET and HEAD.
-    WrongMethod,
-    /// Refused before we looked at the path.
-    Bad(u16),
-}
-
-impl Asked {
-    fn bad(status: u16) -> Asked {
-        Asked {
-            path: Path::Bad(status),
-            head_only: false,
-            close: true,
+/// Waits until what an operator did has been reported; not for ever, since the health thread ends before this one.
+async fn reported(state: &AdminState, id: BackendId) {
+    for _ in 0..REPORT_LOOKS {
+        if backends::is_reported(state, id) {
+            return;
         }
+        sleep(REPORT_PAUSE).await;
     }
 }
 
@@ -216,139 +259,73 @@ async fn read_head(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result
     }
 }
 
-/// A request and the length of its head; `None` while the head is not complete.
-fn parse(bytes: &[u8]) -> Option<(Asked, usize)> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADER_COUNT_MAX];
-    let mut request = httparse::Request::new(&mut headers);
-    let head_bytes = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
-        Ok(httparse::Status::Partial) => return None,
-        Err(httparse::Error::TooManyHeaders) => return Some((Asked::bad(431), bytes.len())),
-        Err(_) => return Some((Asked::bad(400), bytes.len())),
-    };
-    let method = request.method.unwrap_or_default();
-    let target = request.path.unwrap_or_default();
-    let path = match target.split('?').next().unwrap_or_default() {
-        "/healthz" => Path::Healthz,
-        "/readyz" => Path::Readyz,
-        "/metrics" => Path::Metrics,
-        _ => Path::Unknown,
-    };
-    let has = |name: &str| {
-        request
-            .headers
-            .iter()
-            .any(|header| header.name.eq_ignore_ascii_case(name))
-    };
-    // A token list may hold more than `close`; to close too often is harmless here.
-    let asks_close = request.headers.iter().any(|header| {
-        header.name.eq_ignore_ascii_case("connection")
-            && !header.value.eq_ignore_ascii_case(b"keep-alive")
-    });
-    let asked = Asked {
-        path: match path {
-            Path::Healthz | Path::Readyz | Path::Metrics if method != "GET" && method != "HEAD" => {
-                Path::WrongMethod
-            }
-            Path::Healthz
-            | Path::Readyz
-            | Path::Metrics
-            | Path::Unknown
-            | Path::WrongMethod
-            | Path::Bad(_) => path,
-        },
-        head_only: method == "HEAD",
-        close: asks_close
-            || request.version != Some(1)
-            || has("content-length")
-            || has("transfer-encoding"),
-    };
-    Some((asked, head_bytes))
-}
-
-/// What the client gets.
-struct Answer {
-    status: u16,
-    content_type: &'static str,
-    body: String,
-}
-
-impl Answer {
-    fn to(asked: &Asked, state: &AdminState) -> Answer {
-        match asked.path {
-            Path::Healthz => Answer::text(200, "ok"),
-            Path::Readyz => match state.phase() {
-                Phase::Starting => Answer::text(503, "not ready: starting"),
-                Phase::Ready => Answer::text(200, "ok"),
-                Phase::Draining => Answer::text(503, "not ready: draining"),
-            },
-            Path::Metrics => {
-                let mut body = String::with_capacity(16 * 1024);
-                metrics::render(&mut body, &state.shards, &state.info);
-                Answer {
-                    status: 200,
-                    content_type: metrics::CONTENT_TYPE,
-                    body,
-                }
-            }
-            Path::Unknown => {
-                Answer::text(404, "not found; here are /healthz, /readyz and /metrics")
-            }
-            Path::WrongMethod => Answer::text(405, "method not allowed"),
-            Path::Bad(status) => Answer::text(status, "bad request"),
-        }
-    }
-
-    fn text(status: u16, line: &str) -> Answer {
-        Answer {
-            status,
-            content_type: "text/plain; charset=utf-8",
-            body: format!("{line}\n"),
-        }
-    }
-
-    fn into_bytes(self, asked: &Asked) -> Vec<u8> {
-        let reason = http::StatusCode::from_u16(self.status)
-            .ok()
-            .and_then(|status| status.canonical_reason());
-        let allow = if self.status == 405 {
-            "Allow: GET, HEAD\r\n"
-        } else {
-            ""
-        };
-        let connection = if asked.close {
-            "Connection: close\r\n"
-        } else {
-            ""
-        };
-        let mut out = format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{allow}{connection}\r\n",
-            self.status,
-            reason.unwrap_or_default(),
-            self.content_type,
-            self.body.len(),
-        );
-        if !asked.head_only {
-            out.push_str(&self.body);
-        }
-        out.into_bytes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
 
     use super::*;
-    use crate::metrics::Counter;
+    use crate::config::plan::Level;
+    use crate::config::{Source, load};
+    use crate::io::process_start;
+    use crate::metrics::{Counter, ShardMetrics};
+    use crate::policy::health::{Event, Mode};
 
-    fn started() -> (Admin, Arc<AdminState>) {
-        let state = Arc::new(AdminState::new(
-            vec![Arc::new(ShardMetrics::new(0))],
-            Info::default(),
-        ));
+    const ONE: &str = "backends = [\"http://127.0.0.1:3001\"]";
+
+    /// Two clusters that share a backend; failing once ejects.
+    const TWO: &str = r#"
+[passive_health]
+errors = 1
+[[clusters]]
+name = "web"
+backends = ["http://127.0.0.1:3001", { url = "http://127.0.0.1:3002", weight = 3 }]
+[[clusters]]
+name = "api"
+backends = ["http://127.0.0.1:3001", { url = "unix:/run/Api.sock", backup = true }]
+[[routes]]
+path = "/api"
+cluster = "api"
+[[routes]]
+cluster = "web"
+"#;
+
+    fn state(text: &str) -> Arc<AdminState> {
+        let loaded = load(Source::of("test", text));
+        let (_, plan) = loaded.unwrap_or_else(|problems| panic!("{problems}"));
+        let backends = plan.backends.len();
+        let metrics = vec![Arc::new(ShardMetrics::new(backends))];
+        let (shared, changes) = Shared::new(Arc::new(plan), metrics, 1);
+        let ledger = Arc::new(Ledger::new(backends));
+        let told = Arc::clone(&ledger);
+        // What the health thread does of this.
+        std::thread::spawn(move || {
+            for change in changes {
+                if change.before.standing() != change.after.standing() {
+                    told.changed(&change, 1_700_000_000_000);
+                }
+            }
+        });
+        let info = Info {
+            start_unix_ms: 1_600_000_000_000,
+            ..Info::default()
+        };
+        Arc::new(AdminState::new(
+            Arc::new(shared),
+            ledger,
+            info,
+            Events::to_stderr(Level::Error),
+            MonoioIo::new(process_start()),
+        ))
+    }
+
+    fn started_with(text: &str) -> (Admin, Arc<AdminState>) {
+        let state = state(text);
         let admin = start("127.0.0.1:0".parse().unwrap(), Arc::clone(&state)).unwrap();
         (admin, state)
+    }
+
+    fn started() -> (Admin, Arc<AdminState>) {
+        started_with(ONE)
     }
 
     /// Sends all, then reads to the end; `input` must make the server close.
@@ -363,14 +340,15 @@ mod tests {
     fn ask(admin: &Admin, method: &str, path: &str) -> String {
         exchange(
             admin,
-            format!("{method} {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes(),
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
         )
     }
 
     #[test]
     fn each_path_has_its_answer() {
         let (admin, state) = started();
-        state.shards[0].add(Counter::ClientConnections, 7);
+        state.shared.metrics[0].add(Counter::ClientConnections, 7);
         for (phase, method, path, status, body) in [
             (Phase::Starting, "GET", "/healthz", 200, "ok\n"),
             (
@@ -402,7 +380,7 @@ mod tests {
                 "GET",
                 "/",
                 404,
-                "not found; here are /healthz, /readyz and /metrics\n",
+                "not found; there are /healthz, /readyz, /metrics, /backends, /why, /events\n",
             ),
         ] {
             state.set_phase(phase);
@@ -448,7 +426,7 @@ mod tests {
         let long = format!("GET /healthz HTTP/1.1\r\nX: {}", "x".repeat(HEAD_BYTES_MAX));
         let many = format!(
             "GET /healthz HTTP/1.1\r\n{}\r\n",
-            "X: y\r\n".repeat(HEADER_COUNT_MAX + 1)
+            "X: y\r\n".repeat(parse::HEADER_COUNT_MAX + 1)
         );
         for (input, status) in [
             (&long.as_bytes()[..HEAD_BYTES_MAX], "431"),
@@ -494,5 +472,272 @@ mod tests {
         let error = start(admin.address(), state).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         admin.stop();
+    }
+
+    /// The status and the body.
+    fn asked(admin: &Admin, method: &str, path: &str) -> (u16, String) {
+        let answer = ask(admin, method, path);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+
+    #[test]
+    fn backends_are_listed_and_asked_about() {
+        let (admin, state) = started_with(TWO);
+        let row = |standing: &str, mode: &str, more: &str| {
+            format!(
+                "{{\"cluster\":\"web\",\"backend\":\"http://127.0.0.1:3002\",\
+                 \"standing\":\"{standing}\",\"mode\":\"{mode}\",\"checks\":\"unknown\",\
+                 {more},\"configured_weight\":3,\"backup\":false,\"inflight\":1,\"connections\":1,\
+                 \"idle_timeout_ms\":5000,\"left_ms\":null}}"
+            )
+        };
+        let id = BackendId(1);
+        state.shared.metrics[0].backend(id).inflight_add();
+        state.shared.backends.connection_opens(id);
+        state.shared.backends.learn_idle(id, 5_000_000_000);
+        let list = "/backends?format=json&backend=127.0.0.1:3002/";
+        let before = "\"since\":\"2020-09-13T12:26:40.000Z\",\"cause\":\"start\",\"weight\":3";
+        let expected = format!("[{}]\n", row("available", "auto", before));
+        assert_eq!(asked(&admin, "GET", list), (200, expected));
+        let change =
+            "/backends?format=json&backend=HTTP://127.0.0.1:3002&cluster=web&mode=drain&weight=0";
+        let change = change.replace("HTTP", "http");
+        let after = "\"since\":\"2023-11-14T22:13:20.000Z\",\"cause\":\"operator\",\"weight\":0";
+        let expected = row("draining", "drain", after) + "\n";
+        assert_eq!(asked(&admin, "POST", &change), (200, expected));
+        let (_, table) = asked(&admin, "GET", "/backends?cluster=web");
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(lines.len(), 3, "{table}");
+        assert_eq!(lines[0].find("STANDING"), lines[2].find("draining"));
+        assert!(lines[2].contains("  0, configured 3  "), "{table}");
+        let (_, why) = asked(&admin, "GET", "/why?backend=127.0.0.1:3002");
+        for part in [
+            "http://127.0.0.1:3002 of cluster web: gets no new clients, decided by: operator\n",
+            "by itself it would be available",
+            "checks        off\n",
+            "requests      0 of 1 failures in succession\n",
+            "history       2023-11-14T22:13:20.000Z  available → draining, operator\n",
+        ] {
+            assert!(why.contains(part), "{part} is not in\n{why}");
+        }
+        let (_, why) = asked(&admin, "GET", "/why?format=json&backend=127.0.0.1:3002");
+        assert!(why.contains("\"decided_by\":\"operator\",\"by_itself\":\"available\""));
+        admin.stop();
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_and_changes_nothing() {
+        let (admin, state) = started_with(TWO);
+        let both = "http://127.0.0.1:3001";
+        for (method, path, status, text) in [
+            (
+                "GET",
+                "/why?backend=http://127.0.0.1:3001",
+                400,
+                "\"http://127.0.0.1:3001\" is in more than one cluster: add cluster=web or cluster=api\n",
+            ),
+            (
+                "GET",
+                "/why?backend=http://127.0.0.1:3003&cluster=web",
+                404,
+                "cluster web has no backend \"http://127.0.0.1:3003\": did you mean http://127.0.0.1:3001?\n\
+                 there are:\n  http://127.0.0.1:3001\n  http://127.0.0.1:3002\n",
+            ),
+            (
+                "GET",
+                "/why?backend=unix:/run/api.sock",
+                404,
+                "there is no backend \"unix:/run/api.sock\": did you mean unix:/run/Api.sock?\n\
+                 there are:\n  unix:/run/Api.sock\n  http://127.0.0.1:3001\n  http://127.0.0.1:3002\n\
+                 \u{20} http://127.0.0.1:3001\n",
+            ),
+            (
+                "GET",
+                "/backends?cluster=wbe",
+                404,
+                "there is no cluster \"wbe\": did you mean web?\nthere are:\n  web\n  api\n",
+            ),
+            (
+                "POST",
+                "/backends?backend=127.0.0.1:3001&cluster=api&mode=up&weight=0",
+                409,
+                "no backend of cluster api but its backups would have a weight: to take this one out, drain it\n",
+            ),
+        ] {
+            let found = asked(&admin, method, path);
+            assert_eq!(found, (status, text.to_owned()), "{path}");
+        }
+        let (_, rows) = asked(
+            &admin,
+            "GET",
+            &format!("/backends?format=json&backend={both}"),
+        );
+        assert_eq!(
+            rows.matches("\"standing\":\"available\",\"mode\":\"auto\"")
+                .count(),
+            2
+        );
+        assert_eq!(rows.matches("\"weight\":1").count(), 2);
+        // A backup may go to 0, and one of two.
+        for path in [
+            "/backends?backend=unix:/run/Api.sock&weight=0",
+            "/backends?backend=127.0.0.1:3001&cluster=web&weight=0",
+        ] {
+            assert_eq!(asked(&admin, "POST", path).0, 200, "{path}");
+        }
+        assert_eq!(state.shared.backends.weights_changed(), 2);
+        admin.stop();
+    }
+
+    #[test]
+    fn ready_is_who_can_serve_at_least_one_route() {
+        let (admin, state) = started_with(TWO);
+        state.set_phase(Phase::Ready);
+        let ok = (200, "ok\n".to_owned());
+        assert_eq!(asked(&admin, "GET", "/readyz"), ok);
+        let modes = |modes: [Mode; 4]| {
+            for (id, mode) in (0..).map(BackendId).zip(modes) {
+                state.shared.backends.set_mode(id, mode, 0);
+            }
+            asked(&admin, "GET", "/readyz")
+        };
+        let (auto, drain) = (Mode::Auto, Mode::Drain);
+        assert_eq!(modes([auto, drain, drain, auto]), ok, "a backup will do");
+        assert_eq!(
+            modes([auto, drain, drain, drain]),
+            (200, "ok, but no backend is available in: api\n".to_owned())
+        );
+        assert_eq!(
+            modes([drain, drain, drain, drain]),
+            (
+                503,
+                "not ready: no route has a backend, none is available in: api, web\n".to_owned()
+            )
+        );
+        admin.stop();
+    }
+
+    #[test]
+    fn a_failover_serves_and_so_does_who_fails_open() {
+        let failover = r#"
+[[clusters]]
+name = "a"
+failover = "b"
+backends = ["http://127.0.0.1:3001"]
+[[clusters]]
+name = "b"
+backends = ["http://127.0.0.1:3002"]
+[[routes]]
+cluster = "a"
+"#;
+        let open = "load_balancer.all_down = \"open\"\nbackends = [\"http://127.0.0.1:3001\"]";
+        let down = Event::Check { passed: false };
+        for (text, events, status) in [
+            (failover, vec![down], 200),
+            (failover, vec![down, down], 503),
+            (ONE, vec![down], 503),
+            (ONE, vec![down, Event::Mode(Mode::Up)], 200),
+            (open, vec![down], 200),
+            (open, vec![Event::Mode(Mode::Maintenance)], 503),
+            // What is on trial gets requests.
+            (ONE, vec![Event::Trip], 503),
+            (ONE, vec![Event::Trip, Event::Elapsed], 200),
+        ] {
+            let (admin, state) = started_with(text);
+            state.set_phase(Phase::Ready);
+            let backends = state.shared.plan.backends.len() as u32;
+            for (number, event) in (0..).zip(&events) {
+                let id = BackendId(number % backends);
+                let now = u64::from(number) * 60_000_000_000;
+                let why = || crate::backends::Why::Operator;
+                state.shared.backends.apply(id, *event, now, why);
+            }
+            assert_eq!(
+                asked(&admin, "GET", "/readyz").0,
+                status,
+                "{text} {events:?}"
+            );
+            admin.stop();
+        }
+    }
+
+    #[test]
+    fn events_reach_who_listens_and_who_leaves_makes_room() {
+        let (admin, state) = started();
+        // More than may listen at a time.
+        for number in 0..20 {
+            let (mut stream, mut seen) = listening(&admin);
+            let mut buf = [0; 1024];
+            assert!(
+                seen.contains("\r\nContent-Type: text/event-stream\r\n"),
+                "{seen}"
+            );
+            state
+                .ledger
+                .tell(&format!("{{\"number\":{number}}}").into());
+            let expected = format!("data: {{\"number\":{number}}}\n\n");
+            while !seen.ends_with(&expected) {
+                let count = stream.read(&mut buf).unwrap();
+                assert!(count > 0, "{seen}");
+                seen.push_str(std::str::from_utf8(&buf[..count]).unwrap());
+            }
+        }
+        let answer = ask(&admin, "HEAD", "/events");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(answer.contains("\r\nContent-Type: text/event-stream\r\n"));
+        admin.stop();
+    }
+
+    #[test]
+    fn an_ejected_backend_says_for_how_long_and_why() {
+        let (admin, state) = started_with(TWO);
+        let failed = Event::Failed { may_eject: true };
+        let cause = || crate::backends::Why::Request(crate::policy::retry::Cause::Timeout);
+        let now = state.moment().now;
+        state
+            .shared
+            .backends
+            .apply(BackendId(1), failed, now, cause);
+        reported_for(&state, BackendId(1));
+        let (_, table) = asked(&admin, "GET", "/backends?backend=127.0.0.1:3002");
+        assert!(table.contains("  ejected, "), "{table}");
+        assert!(table.trim_end().ends_with("requests: timeout"), "{table}");
+        let (_, why) = asked(&admin, "GET", "/why?backend=127.0.0.1:3002");
+        for part in [
+            "gets no requests, decided by: requests\n",
+            "; ejected for another ",
+            "; was out 1 times of late\n",
+            "available → ejected, requests: timeout\n",
+        ] {
+            assert!(why.contains(part), "{part} is not in\n{why}");
+        }
+        admin.stop();
+    }
+
+    /// A stream of events with what came of it. Until the server notices who has left, it may be full.
+    fn listening(admin: &Admin) -> (StdStream, String) {
+        for _ in 0..10_000 {
+            let mut stream = StdStream::connect(admin.address()).unwrap();
+            stream
+                .write_all(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+                .unwrap();
+            let mut seen = String::new();
+            let mut buf = [0; 1024];
+            while !seen.contains("\r\n\r\n") {
+                let count = stream.read(&mut buf).unwrap();
+                seen.push_str(std::str::from_utf8(&buf[..count]).unwrap());
+            }
+            if !seen.starts_with("HTTP/1.1 503 ") {
+                return (stream, seen);
+            }
+        }
+        panic!("there is never room");
+    }
+
+    fn reported_for(state: &AdminState, id: BackendId) {
+        while !backends::is_reported(state, id) {
+            std::thread::yield_now();
+        }
     }
 }

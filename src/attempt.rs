@@ -1,66 +1,88 @@
-//! One request at its backend, with another attempt where that is safe.
+//! One request at its backend, with further attempts where that is safe.
 //!
-//! Decides: which connection is used, whether an attempt may be repeated, how the two directions of an
-//! exchange end together. May not know: how a client is waited for. Invariants: nothing is repeated after the
-//! first byte of a response; a backend connection is used again only when both halves of its exchange are
-//! complete and nothing lies behind the response.
+//! Decides: which connection is used, whether an attempt may be repeated, where and when. May not know: how a client
+//! is waited for, how bytes move (`exchange.rs`). Invariants: nothing is repeated after the first byte of a response;
+//! what may have been executed is repeated only if it is idempotent; every attempt is told to the backend's health.
 
-use std::cell::Cell;
-use std::future::Future;
+use std::cell::OnceCell;
 use std::pin::pin;
-use std::task::Poll;
 
 use crate::buf::Buf;
-use crate::config::plan::{Nanos, Timeouts};
+use crate::choose::{TRIES_MAX, Tried};
+use crate::config::plan::{Nanos, Route, Timeouts};
 use crate::conn::Busy;
 use crate::connect;
 use crate::decide::{Job, Way, render_again};
-use crate::h1::Version;
-use crate::h1::reuse::{Ended, Next};
-use crate::io::{Io, Peek, Stream};
-use crate::metrics::{Counter, Gauge, Reason};
-use crate::receive::{Receive, Received};
-use crate::record::{End, Record};
-use crate::relay::{self, Cut, Pace, Patience};
+use crate::exchange::exchange;
+use crate::h1::reuse::Next;
+use crate::io::Io;
+use crate::link::{Connection, Link};
+use crate::metrics::{Counter, Reason};
+use crate::policy::retry::Cause;
+use crate::queue::Waiting;
+use crate::record::{Attempted, Record};
+use crate::relay::Patience;
 use crate::shard::Shard;
-use crate::timer::NEVER;
-use crate::tunnel;
-use crate::upload::{Upload, Uploaded};
+use crate::timer::{Elapsed, NEVER, TICK_NS};
+use crate::visit::{Active, Permit, Seat, Visit};
 
-/// Attempts beyond the first: one, on another backend or on a fresh connection.
-const RETRIES_MAX: u32 = 1;
-
-/// After a backend has stopped taking a request, its early response may still be on its way.
-const EARLY_NS: Nanos = 1_000_000_000;
-
-/// A connection to a backend for one exchange.
-struct Link<S> {
-    stream: S,
-    /// It has served a request before, so its silence may only mean that it was closed while idle.
-    reused: bool,
-}
-
-/// How an exchange ended.
-enum Outcome {
+/// How one attempt ended.
+pub enum Outcome {
     /// The client has its response, or can get none any more.
     Over(Next),
-    /// Nothing came back on a reused connection: the backend had closed it.
-    Stale,
     /// Nothing has been sent to the client yet.
-    Failed(Reason),
+    Failed(Failure),
+}
+
+/// What an attempt came to that the client has seen nothing of.
+#[derive(Debug, Clone, Copy)]
+pub struct Failure {
+    pub reason: Reason,
+    pub progress: Progress,
+    /// What it says of the backend; `None` when it was not the backend's doing.
+    pub cause: Option<Cause>,
+}
+
+/// How far a failed attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There was no connection: nothing was sent.
+    Unsent,
+    /// A connection that had been idle was closed without a byte: most likely before the request arrived.
+    Stale,
+    /// Sent, and not a byte came back.
+    Silent,
+    /// A whole head came with a status that is retried, and was withheld from the client.
+    Withheld,
+    /// A part of a response came, or the client's own half failed.
+    Begun,
+}
+
+impl Progress {
+    /// As it stands in the access log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Progress::Unsent => "unsent",
+            Progress::Stale => "stale",
+            Progress::Silent => "silent",
+            Progress::Withheld => "withheld",
+            Progress::Begun => "begun",
+        }
+    }
 }
 
 /// What the attempts at one request have in common.
-struct Request<'r> {
-    job: &'r Job,
-    record: &'r Record,
-    timeouts: &'r Timeouts,
+pub struct Request<'r> {
+    pub job: &'r Job,
+    pub record: &'r Record,
+    pub route: &'r Route,
+    pub timeouts: &'r Timeouts,
     /// The whole request's deadline.
-    until: Nanos,
+    pub until: Nanos,
 }
 
 impl Request<'_> {
-    fn to_backend(&self) -> Patience {
+    pub fn to_backend(&self) -> Patience {
         Patience {
             read_ns: self.timeouts.client_body_ns,
             write_ns: self.timeouts.backend_idle_ns,
@@ -68,13 +90,43 @@ impl Request<'_> {
         }
     }
 
-    fn to_client(&self) -> Patience {
+    pub fn to_client(&self) -> Patience {
         Patience {
             read_ns: self.timeouts.backend_idle_ns,
             write_ns: self.timeouts.client_write_ns,
             until: self.until,
         }
     }
+
+    /// Sending it twice does no harm, and we still have all of it.
+    pub fn is_repeatable(&self) -> bool {
+        self.job.held.is_some() && self.job.method.is_idempotent()
+    }
+}
+
+/// What another attempt costs the backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Price {
+    /// A connection was refused: all backends may be asked in turn.
+    Nothing,
+    /// One more attempt of the request's own. A backend that closes has crashed or restarts: all that it had in hand
+    /// comes at once, and waits for no budget, so that nobody sees it die.
+    Work,
+    /// The backend is slow or says that it cannot: what a retry costs may be what it lacks, so the process's budget
+    /// decides too.
+    Load,
+}
+
+/// The attempts so far.
+pub struct Attempts<'s, I: Io> {
+    shard: &'s Shard<I>,
+    pub tried: Tried,
+    /// Those beyond the first that may have cost a backend something.
+    paid: u32,
+    /// Held from the first paid retry to the end of the request.
+    permit: OnceCell<Permit<'s, I>>,
+    /// The connection of the next attempt must be a new one.
+    fresh: bool,
 }
 
 /// Forwards a request and its response. `head` is what the first backend is to see.
@@ -86,303 +138,251 @@ pub async fn forward<I: Io>(
     record: &Record,
 ) -> Next {
     let shard = conn.shard;
-    let timeouts = &shard.plan.routes[way.route.0 as usize].timeouts;
-    let until = shard.timers.after(timeouts.request_ns);
+    let route = &shard.plan.routes[way.route.0 as usize];
     let request = Request {
         job,
         record,
-        timeouts,
-        until,
+        route,
+        timeouts: &route.timeouts,
+        until: shard.timers.after(route.timeouts.request_ns),
     };
     record.route.set(Some(way.route));
     record.request_bytes.set(job.held_payload);
-    let mut fresh = false;
+    record
+        .timed
+        .set(shard.is_logging() || shard.wants_latency(way.backend));
+    let _active = Active::begin(shard);
+    // From here on, for it may hold a trial.
+    let mut visit = Visit::begin(shard, way.backend, way.trial);
+    let Some(_seat) = Seat::take(shard, way.route) else {
+        shard.give(head);
+        return conn.refuse(Reason::RequestsMax, Some(job), record).await;
+    };
+    let mut attempts = Attempts {
+        shard,
+        tried: Tried::default(),
+        paid: 0,
+        permit: OnceCell::new(),
+        fresh: false,
+    };
     loop {
-        record.backend.set(Some(way.backend));
-        let last = record.retries.get() >= RETRIES_MAX;
-        match open(conn, way, &request, fresh).await {
-            Err(reason) => {
-                // Nothing has been sent: safe for every method, on another backend.
-                let other = shard.pick(way.cluster, Some(way.backend)).filter(|_| !last);
-                let Some(other) = other else {
-                    shard.give(head);
-                    return conn.refuse(reason, Some(job), record).await;
-                };
-                way.backend = other;
-                shard.metrics.add(Counter::RetriesConnect, 1);
+        // Pinned where it stands: awaiting it otherwise moves it first.
+        let outcome = attempt(conn, &request, &mut way, &mut head, &mut visit, &attempts);
+        let outcome = pin!(outcome).await;
+        let failure = match outcome {
+            Outcome::Over(next) => {
+                shard.give(head);
+                return next;
             }
-            Ok(link) => match exchange(conn, &request, way, link, &mut head).await {
-                Outcome::Over(next) => {
-                    shard.give(head);
-                    return next;
-                }
-                Outcome::Stale if !last => {
-                    fresh = true;
-                    shard.metrics.add(Counter::RetriesStale, 1);
-                }
-                Outcome::Stale => {
-                    shard.give(head);
-                    return conn.refuse(Reason::BackendClosed, Some(job), record).await;
-                }
-                Outcome::Failed(reason) => {
-                    shard.give(head);
-                    return conn.refuse(reason, Some(job), record).await;
-                }
-            },
+            Outcome::Failed(failure) => failure,
+        };
+        let Some(pause_ns) = attempts.again(&request, &mut way, failure) else {
+            shard.give(head);
+            return conn.refuse(failure.reason, Some(job), record).await;
+        };
+        // On a new connection to the same backend it is the same visit, and the same trial.
+        if visit.backend != way.backend {
+            visit = Visit::begin(shard, way.backend, way.trial);
+        }
+        if pause_ns > 0 {
+            shard.io.sleep(pause_ns).await;
         }
         record.retries.set(record.retries.get() + 1);
         render_again(shard, conn.peer, conn.input.pending(), job, way, &mut head);
     }
 }
 
-/// A connection to the backend: the idle one used last, if it is still open and silent, else a new one.
-async fn open<I: Io>(
-    conn: &Busy<'_, I>,
-    way: Way,
+/// One attempt: at `way`'s backend, or at another if all are busy and that one is free first.
+async fn attempt<'s, I: Io>(
+    conn: &mut Busy<'s, I>,
     request: &Request<'_>,
-    fresh: bool,
-) -> Result<Link<I::Stream>, Reason> {
+    way: &mut Way,
+    head: &mut Buf,
+    visit: &mut Visit<'s, I>,
+    attempts: &Attempts<'_, I>,
+) -> Outcome {
     let shard = conn.shard;
-    let metrics = shard.metrics.backend(way.backend);
-    loop {
-        let idle = if fresh {
-            None
-        } else {
-            shard.pool.borrow_mut().take(way.backend)
-        };
-        let Some(stream) = idle else {
-            break;
-        };
-        shard.metrics.gauge_sub(Gauge::PoolIdleConnections, 1);
-        // Bytes that nobody asked for would be taken for the next response.
-        if stream.peek() == Peek::Quiet {
-            metrics.connection_reused();
-            request.record.reused.set(true);
-            return Ok(Link {
-                stream,
-                reused: true,
+    request.record.backend.set(Some(way.backend));
+    if visit.is_beyond_limit() {
+        return Outcome::Failed(Failure {
+            reason: Reason::Overload,
+            progress: Progress::Begun,
+            cause: None,
+        });
+    }
+    let cluster = shard.cluster_of(way.backend);
+    let queue = &shard.queues[cluster.0 as usize];
+    let opened = if !queue.is_empty() || !shard.may_take(cluster) {
+        // Others came first.
+        Ok(None)
+    } else if let Some(link) = reuse(shard, way, request, attempts.fresh) {
+        Ok(Some(link))
+    } else {
+        pin!(open(conn, way, request)).await
+    };
+    let opened = match opened {
+        Ok(None) => {
+            // It counts where it will be served.
+            visit.leave();
+            // Boxed: rare.
+            let queued = Box::pin(queued(conn, request, way, visit, attempts)).await;
+            request.record.backend.set(Some(way.backend));
+            render_again(
+                shard,
+                conn.peer,
+                conn.input.pending(),
+                request.job,
+                *way,
+                head,
+            );
+            queued
+        }
+        Ok(Some(link)) => Ok(link),
+        Err(reason) => Err(reason),
+    };
+    if opened.is_ok() {
+        shard.took(cluster);
+    }
+    let outcome = match opened {
+        Ok(link) => pin!(exchange(conn, request, *way, link, head, visit, attempts)).await,
+        Err(reason) => {
+            let cause = cause_of(reason);
+            if let Some(cause) = cause {
+                shard.metrics.backend(way.backend).failed();
+                visit.failed(cause);
+            }
+            Outcome::Failed(Failure {
+                reason,
+                progress: Progress::Unsent,
+                cause,
+            })
+        }
+    };
+    queue.call_first();
+    outcome
+}
+
+impl<I: Io> Attempts<'_, I> {
+    /// Where and after which pause the next attempt is made; `None`: the failure is the answer.
+    fn again(&mut self, request: &Request<'_>, way: &mut Way, failure: Failure) -> Option<Nanos> {
+        // Another one than the first, when that was slow and a second attempt was made beside it.
+        let failed = request.record.backend.get().unwrap_or(way.backend);
+        if let Some(cause) = failure.cause {
+            request.record.attempted(Attempted {
+                backend: failed,
+                progress: failure.progress,
+                cause,
+                reused: request.record.reused.get(),
             });
         }
-    }
-    request.record.reused.set(false);
-    let deadline = shard
-        .timers
-        .after(request.timeouts.connect_ns)
-        .min(request.until);
-    let stream = connect::connect(shard, way.backend, conn.timer, deadline).await;
-    let stream = stream.inspect_err(|_| metrics.failed())?;
-    metrics.connection_opened();
-    request
-        .record
-        .connect_ns
-        .set(Some(request.record.since_start(&shard.io)));
-    Ok(Link {
-        stream,
-        reused: false,
-    })
-}
-
-async fn exchange<I: Io>(
-    conn: &mut Busy<'_, I>,
-    request: &Request<'_>,
-    way: Way,
-    link: Link<I::Stream>,
-    head: &mut Buf,
-) -> Outcome {
-    let shard = conn.shard;
-    let metrics = shard.metrics.backend(way.backend);
-    metrics.inflight_add();
-    let received = if request.job.held.is_some() {
-        pin!(held(conn, request, &link, head)).await
-    } else {
-        // Boxed: most requests have no body to stream, and their future stays small.
-        Box::pin(streamed(conn, request, &link, head)).await
-    };
-    metrics.inflight_sub();
-    match request.record.status.get() {
-        0 if is_clients_fault(&received) => {}
-        0 => metrics.failed(),
-        status => metrics.answered(status),
-    }
-    match received {
-        Ok(received) => pin!(judge(conn, request, way, link, received)).await,
-        Err(outcome) => outcome,
-    }
-}
-
-/// There was no response because the client went away or sent what we refuse: no error of the backend.
-fn is_clients_fault(received: &Result<Received, Outcome>) -> bool {
-    match received {
-        Ok(Received::ClientGone | Received::ClientStalled) | Err(Outcome::Over(_)) => true,
-        Err(Outcome::Failed(reason)) => reason.status() < 500,
-        Ok(
-            Received::Complete { .. }
-            | Received::Upgraded { .. }
-            | Received::Silent(_)
-            | Received::Failed(_)
-            | Received::Truncated(_),
-        )
-        | Err(Outcome::Stale) => false,
-    }
-}
-
-/// Sends a request that we hold as a whole, then receives its response.
-async fn held<I: Io>(
-    conn: &mut Busy<'_, I>,
-    request: &Request<'_>,
-    link: &Link<I::Stream>,
-    head: &mut Buf,
-) -> Result<Received, Outcome> {
-    let shard = conn.shard;
-    let bytes = head.len();
-    let out = std::mem::take(head);
-    let patience = request.to_backend();
-    let (sent, out) = relay::send(
-        &link.stream,
-        out,
-        bytes,
-        conn.timer,
-        &shard.timers,
-        &patience,
-    )
-    .await;
-    *head = out;
-    if sent == Err(Cut::ToStalled) {
-        return Err(Outcome::Failed(stalled(
-            request,
-            shard,
-            Reason::BackendIdleTimeout,
-        )));
-    }
-    // A backend that closes may have answered before: what it sent is read even if our write failed.
-    let whole = Cell::new(true);
-    let answering = Cell::new(false);
-    let receive = Receive {
-        shard,
-        client: conn.client,
-        backend: &link.stream,
-        timer: conn.timer,
-        job: request.job,
-        record: request.record,
-        timeouts: request.timeouts,
-        patience: request.to_client(),
-        sent: &whole,
-        answering: &answering,
-        due: Cell::new(NEVER),
-        early: Cell::new(NEVER),
-    };
-    let received = receive.run().await;
-    let stale = link.reused && request.job.method.is_idempotent();
-    match received {
-        Received::Silent(Reason::BackendClosed) if stale => Err(Outcome::Stale),
-        received => Ok(received),
-    }
-}
-
-/// Sends a request with a body that is still arriving, and receives its response, perhaps before the end.
-async fn streamed<I: Io>(
-    conn: &mut Busy<'_, I>,
-    request: &Request<'_>,
-    link: &Link<I::Stream>,
-    head: &mut Buf,
-) -> Result<Received, Outcome> {
-    let shard = conn.shard;
-    let timer = shard.timers.timer();
-    let (sent, answering) = (Cell::new(false), Cell::new(false));
-    let route = request
-        .record
-        .route
-        .get()
-        .expect("routed before it is forwarded");
-    let route = &shard.plan.routes[route.0 as usize];
-    let upload = Upload {
-        shard,
-        client: conn.client,
-        backend: &link.stream,
-        timer: conn.timer,
-        patience: request.to_backend(),
-        record: request.record,
-        body_bytes_max: route.body_bytes_max.unwrap_or(u64::MAX),
-        pace: Pace::new(
-            route.body_rate_min,
-            request.timeouts.client_body_ns,
-            shard.timers.now(),
-        ),
-    };
-    let receive = Receive {
-        shard,
-        client: conn.client,
-        backend: &link.stream,
-        timer: &timer,
-        job: request.job,
-        record: request.record,
-        timeouts: request.timeouts,
-        patience: request.to_client(),
-        sent: &sent,
-        answering: &answering,
-        due: Cell::new(NEVER),
-        early: Cell::new(NEVER),
-    };
-    let mut up = pin!(upload.run(&mut conn.input, std::mem::take(head), request.job));
-    let mut down = pin!(receive.run());
-    let mut uploading = true;
-    let mut unsent = Reason::BackendClosed;
-    std::future::poll_fn(|cx| {
-        if uploading && let Poll::Ready(uploaded) = up.as_mut().poll(cx) {
-            uploading = false;
-            match uploaded {
-                Uploaded::Complete => {
-                    sent.set(true);
-                    receive.expect(request.timeouts.first_byte_ns);
+        let shard = self.shard;
+        let on = &request.route.retry.on;
+        let counts = failure.cause.is_some_and(|cause| on.has(cause));
+        let was_fresh = std::mem::take(&mut self.fresh);
+        let (counter, price) = match failure.progress {
+            Progress::Stale if request.is_repeatable() && !was_fresh => {
+                self.fresh = true;
+                shard.metrics.add(Counter::RetriesStale, 1);
+                return Some(0);
+            }
+            // A refused connection costs nothing, so all backends may be asked; one that is not answered costs time.
+            Progress::Unsent if counts && failure.reason == Reason::ConnectTimeout => {
+                (Counter::RetriesConnect, Price::Work)
+            }
+            Progress::Unsent if counts => (Counter::RetriesConnect, Price::Nothing),
+            Progress::Silent if counts && request.is_repeatable() => match failure.cause {
+                Some(Cause::Timeout) => (Counter::RetriesTimeout, Price::Load),
+                Some(Cause::Closed | Cause::Connect | Cause::Invalid | Cause::Status(_)) | None => {
+                    (Counter::RetriesClosed, Price::Work)
                 }
-                Uploaded::Backend(reason) => {
-                    unsent = stalled(request, shard, reason);
-                    receive.expect(EARLY_NS);
+            },
+            Progress::Withheld => (Counter::RetriesStatus, Price::Load),
+            Progress::Unsent | Progress::Stale | Progress::Silent | Progress::Begun => return None,
+        };
+        // For a status that was withheld, this was asked before.
+        let allowed = failure.progress == Progress::Withheld || self.may_pay(request, price);
+        if !allowed || self.tried.count() + 1 >= TRIES_MAX {
+            return None;
+        }
+        self.tried.add(failed);
+        if failed != way.backend {
+            self.tried.add(way.backend);
+        }
+        match shard.pick(way.entry, way.wish, &self.tried) {
+            Some(other) => (way.backend, way.trial) = (other.backend, other.trial),
+            // The other one that was seen when the response was withheld has gone since: better this one than none.
+            None if failure.progress == Progress::Withheld => {}
+            None => return None,
+        }
+        shard.metrics.add(counter, 1);
+        if price == Price::Nothing {
+            return Some(0);
+        }
+        self.paid += 1;
+        let pause_ns = request.route.retry.pause_ns(self.paid, shard.random());
+        // With too little time left for a pause, the attempt is worth more than its manners.
+        let in_time = shard.timers.now().saturating_add(pause_ns) < request.until;
+        Some(if in_time { pause_ns } else { 0 })
+    }
+
+    /// The limits allow one more attempt at this price.
+    fn may_pay(&self, request: &Request<'_>, price: Price) -> bool {
+        let left = self.paid < request.route.retry.attempts
+            && self.tried.count() + 1 < TRIES_MAX
+            && self.shard.timers.now() < request.until;
+        match price {
+            Price::Nothing => true,
+            Price::Work => left,
+            Price::Load if !left || self.permit.get().is_some() => left,
+            Price::Load => {
+                let permit = Permit::take(self.shard);
+                if permit.is_none() {
+                    self.shard.metrics.add(Counter::RetriesOverBudget, 1);
                 }
-                Uploaded::Client(reason) => {
-                    let reason = stalled(request, shard, reason);
-                    let begun = answering.get();
-                    let failed = client_failed(conn.client, request, reason, begun);
-                    return Poll::Ready(Err(failed));
-                }
+                permit.is_some_and(|permit| self.permit.set(permit).is_ok())
             }
         }
-        match down.as_mut().poll(cx) {
-            // The response did not come because the request could not be sent.
-            Poll::Ready(
-                Received::Silent(Reason::FirstByteTimeout)
-                | Received::Failed(Reason::FirstByteTimeout),
-            ) if !sent.get() => Poll::Ready(Ok(Received::Silent(unsent))),
-            Poll::Ready(received) => Poll::Ready(Ok(received)),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
-    .inspect(|_| request.record.upload_complete.set(sent.get()))
+    }
+
+    /// A response with this status is to be withheld, and its request tried again.
+    pub fn withholds(&self, request: &Request<'_>, way: &Way, status: u16) -> bool {
+        request.is_repeatable()
+            && request.route.retry.on.has(Cause::Status(status))
+            && self.shard.has_other(way.entry, way.backend, &self.tried)
+            && self.may_pay(request, Price::Load)
+    }
 }
 
-/// The client's half failed. Once a response has begun there is nothing left to say.
-fn client_failed<S: Stream>(
-    client: &S,
-    request: &Request<'_>,
-    reason: Reason,
-    answering: bool,
-) -> Outcome {
-    let (job, record) = (request.job, request.record);
-    if reason == Reason::ClientAbort {
-        record.client_gone();
-        return cut(client, job);
+/// What a failure says of the backend; `None` if it was not its doing.
+pub fn cause_of(reason: Reason) -> Option<Cause> {
+    match reason {
+        Reason::ConnectFailed | Reason::ConnectTimeout => Some(Cause::Connect),
+        Reason::BackendClosed => Some(Cause::Closed),
+        Reason::FirstByteTimeout | Reason::BackendIdleTimeout => Some(Cause::Timeout),
+        Reason::BadResponse(_) | Reason::UpgradeRefused => Some(Cause::Invalid),
+        Reason::Protocol(_)
+        | Reason::NoRoute
+        | Reason::MethodNotAllowed
+        | Reason::BodyTooLarge
+        | Reason::HeaderTimeout
+        | Reason::BodyTimeout
+        | Reason::RequestTimeout
+        | Reason::NoBackend
+        | Reason::ConnectionsMax
+        | Reason::RequestsMax
+        | Reason::QueueFull
+        | Reason::QueueTimeout
+        | Reason::Overload
+        | Reason::ClientAbort
+        | Reason::ClientWriteTimeout
+        | Reason::Internal
+        | Reason::MaxForwards
+        | Reason::Draining => None,
     }
-    if !answering {
-        return Outcome::Failed(reason);
-    }
-    record.reason.set(Some(reason));
-    record.end.set(End::ClientStalled);
-    cut(client, job)
 }
 
 /// A silence that ended at the whole request's deadline is that deadline's.
-fn stalled<I: Io>(request: &Request<'_>, shard: &Shard<I>, reason: Reason) -> Reason {
+pub fn stalled<I: Io>(request: &Request<'_>, shard: &Shard<I>, reason: Reason) -> Reason {
     if request.until != NEVER && shard.timers.now() >= request.until {
         Reason::RequestTimeout
     } else {
@@ -390,91 +390,110 @@ fn stalled<I: Io>(request: &Request<'_>, shard: &Shard<I>, reason: Reason) -> Re
     }
 }
 
-/// What becomes of the two connections.
-async fn judge<I: Io>(
-    conn: &mut Busy<'_, I>,
+/// The idle connection to the backend that was used last, if it is still open and silent.
+pub fn reuse<I: Io>(
+    shard: &Shard<I>,
+    way: &Way,
     request: &Request<'_>,
-    way: Way,
-    link: Link<I::Stream>,
-    received: Received,
-) -> Outcome {
-    let (job, record) = (request.job, request.record);
-    let shard = conn.shard;
-    match received {
-        Received::Complete {
-            client_keep_alive,
-            backend_keep_alive,
-            leftover,
-        } => {
-            let whole = job.held.is_some() || record.upload_complete.get();
-            let ended = Ended {
-                request_read: whole,
-                request_sent: whole,
-                response_complete: true,
-                client_keep_alive,
-                backend_keep_alive,
-                backend_leftover: leftover,
-                tunnel: false,
-                draining: shard.is_draining(),
-            };
-            if ended.backend() {
-                shard.keep(way.backend, link.stream);
-            }
-            if job.held.is_some() {
-                conn.input.consume(job.whole_len());
-            }
-            Outcome::Over(match ended.client() {
-                // Closing with pipelined requests unread, or on their way, would reset the connection and could
-                // destroy this response (RFC 9112 section 9.6). A client that asked to close sends no more.
-                Next::Close if !job.closes || !conn.input.is_empty() => Next::Linger,
-                next => next,
-            })
+    fresh: bool,
+) -> Option<Link<I::Stream>> {
+    let connection = if fresh {
+        // One that lies idle may be what keeps a new one from being opened.
+        if !shard.has_slot(way.backend) {
+            drop(shard.take_idle(way.backend));
         }
-        Received::Upgraded { inbound } => {
-            conn.input.consume(job.head_len);
-            let input = std::mem::take(&mut conn.input);
-            let idle_ns = request.timeouts.tunnel_ns;
-            shard.metrics.add(Counter::Tunnels, 1);
-            shard.metrics.gauge_add(Gauge::Tunnels, 1);
-            let tunnel = tunnel::run(shard, conn.client, &link.stream, input, inbound, idle_ns);
-            let (up, down) = Box::pin(tunnel).await;
-            shard.metrics.gauge_sub(Gauge::Tunnels, 1);
-            record.request_bytes.set(up);
-            record.sent(down);
-            record.body(down);
-            record.end.set(End::Tunnel);
-            Outcome::Over(Next::Close)
-        }
-        Received::Silent(reason) | Received::Failed(reason) => {
-            Outcome::Failed(stalled(request, shard, reason))
-        }
-        Received::ClientGone => {
-            record.client_gone();
-            cut(conn.client, job)
-        }
-        Received::ClientStalled => {
-            record.end.set(End::ClientStalled);
-            record
-                .reason
-                .set(Some(stalled(request, shard, Reason::ClientWriteTimeout)));
-            cut(conn.client, job)
-        }
-        Received::Truncated(reason) => {
-            record.end.set(End::BackendCut);
-            record.reason.set(Some(stalled(request, shard, reason)));
-            cut(conn.client, job)
-        }
-    }
+        None
+    } else {
+        shard.take_idle(way.backend)
+    };
+    request.record.reused.set(connection.is_some());
+    let connection = connection?;
+    shard.metrics.backend(way.backend).connection_reused();
+    Some(Link {
+        connection,
+        reused: true,
+    })
 }
 
-/// Ends a response that is not complete. To HTTP/1.0 it ends with the connection: only a reset says that it was
-/// cut. Elsewhere its framing says so, and a reset could destroy the response before it, which is on its way.
-fn cut<S: Stream>(client: &S, job: &Job) -> Outcome {
-    Outcome::Over(match job.version {
-        Version::Http10 => {
-            client.reset_on_close();
-            Next::Close
+/// A new connection to the backend. `None`: it has as many as it may have.
+pub async fn open<I: Io>(
+    conn: &Busy<'_, I>,
+    way: &Way,
+    request: &Request<'_>,
+) -> Result<Option<Link<I::Stream>>, Reason> {
+    let shard = conn.shard;
+    let Some(slot) = shard.connection_slot(way.backend) else {
+        return Ok(None);
+    };
+    let deadline = shard
+        .timers
+        .after(request.timeouts.connect_ns)
+        .min(request.until);
+    let connected = connect::connect(shard, way.backend, conn.timer, deadline).await;
+    let stream = connected.map_err(|reason| match reason {
+        // The request's own time was over, however soon the backend would have answered.
+        Reason::ConnectTimeout => stalled(request, shard, reason),
+        reason => reason,
+    })?;
+    shard.metrics.backend(way.backend).connection_opened();
+    request
+        .record
+        .connect_ns
+        .set(Some(request.record.since_start(&shard.io)));
+    Ok(Some(Link {
+        connection: Connection::new(stream, slot),
+        reused: false,
+    }))
+}
+
+/// Waits until a backend of the cluster has room for one more connection, and opens it.
+async fn queued<'s, I: Io>(
+    conn: &Busy<'s, I>,
+    request: &Request<'_>,
+    way: &mut Way,
+    visit: &mut Visit<'s, I>,
+    attempts: &Attempts<'_, I>,
+) -> Result<Link<I::Stream>, Reason> {
+    let shard = conn.shard;
+    let id = shard.cluster_of(way.backend);
+    let cluster = &shard.plan.clusters[id.0 as usize];
+    let place = Waiting::join(shard, id).ok_or(Reason::QueueFull)?;
+    let until = shard.timers.after(cluster.queue_ns).min(request.until);
+    loop {
+        let first = place.is_first();
+        if first
+            && shard.may_take(id)
+            && let Some(picked) = shard.pick_free(way.entry, way.wish, &attempts.tried)
+        {
+            (way.backend, way.trial) = (picked.backend, picked.trial);
+            *visit = Visit::begin(shard, picked.backend, picked.trial);
+            if attempts.fresh {
+                // An idle one holds the place of the new one that is wanted.
+                drop(shard.take_idle(way.backend));
+            }
+            let opened = match reuse(shard, way, request, attempts.fresh) {
+                Some(link) => Ok(Some(link)),
+                None => open(conn, way, request).await,
+            };
+            match opened {
+                // Another shard was faster.
+                Ok(None) => visit.leave(),
+                Ok(Some(link)) => return Ok(link),
+                Err(reason) => return Err(reason),
+            }
         }
-        Version::Http11 => Next::Linger,
-    })
+        let now = shard.timers.now();
+        if now >= until {
+            return Err(Reason::QueueTimeout);
+        }
+        // The first one also looks for what other shards have freed.
+        let step = if first {
+            until.min(now + TICK_NS)
+        } else {
+            until
+        };
+        match conn.timer.at(step, place.called()).await {
+            Ok(()) | Err(Elapsed) => {}
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Decides: commands, flags, exit codes. May not know: what a key means, sockets.
 //! Invariant: a flag that its command does not take is refused, never ignored.
 
+mod backends;
 mod bench;
 mod flag;
 pub mod text;
@@ -12,9 +13,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::admin::client::Args as BackendsArgs;
 use crate::bench::Args as BenchArgs;
 use crate::bench::compare::Args as CompareArgs;
-use crate::config::keys::{LEVEL_NAMES, LEVELS};
+use crate::config::kinds::{LEVEL_NAMES, LEVELS};
 use crate::config::plan::Level;
 use crate::config::report::nearest;
 use crate::mock::{self, Failure};
@@ -68,6 +70,8 @@ pub enum Command {
         listen: SocketAddr,
         to: SocketAddr,
     },
+    /// Asks a running proxy, or tells it what to do with a backend.
+    Backends(BackendsArgs),
     Version,
     Help,
 }
@@ -113,17 +117,19 @@ enum Verb {
     Demo,
     Mock,
     Bench,
+    Backends,
     Version,
     Help,
 }
 
-const VERBS: [(&str, Verb); 8] = [
+const VERBS: [(&str, Verb); 9] = [
     ("run", Verb::Run),
     ("check", Verb::Check),
     ("config", Verb::Config),
     ("demo", Verb::Demo),
     ("mock", Verb::Mock),
     ("bench", Verb::Bench),
+    ("backends", Verb::Backends),
     ("version", Verb::Version),
     ("help", Verb::Help),
 ];
@@ -176,6 +182,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
                 return Err(usage.hint("there are: corelane bench, bench compare and bench relay"));
             }
         },
+        Verb::Backends => Command::Backends(flags.backends(&mut words)?),
         Verb::Version => Command::Version,
         Verb::Help => Command::Help,
     };
@@ -240,7 +247,9 @@ fn split(arguments: impl IntoIterator<Item = OsString>) -> Result<Words, Usage> 
         if !flag.may_repeat() && found.flags.0.iter().any(|(known, _)| *known == flag) {
             return Err(usage(format!("--{} is given twice", flag.long())));
         }
-        let value = if flag.takes_value() {
+        // A load test's result goes to a file, what a proxy says to standard output.
+        let is_switch = flag == Flag::Json && found.verb == Some(Verb::Backends);
+        let value = if flag.takes_value() && !is_switch {
             parser
                 .value()
                 .map_err(|_| usage(format!("--{} wants a value", flag.long())))?
@@ -432,10 +441,6 @@ mod tests {
     fn commands() {
         let plain = run(None, None, None);
         let file = run(Some("a.toml"), None, None);
-        let mock = mock::Args {
-            listen: "127.0.0.1:3001".into(),
-            ..mock::Args::named("mock")
-        };
         let cases = [
             ("", Command::Run(plain.clone())),
             ("run", Command::Run(plain.clone())),
@@ -485,10 +490,23 @@ mod tests {
                     backends: 3,
                 }),
             ),
-            ("mock", Command::Mock(mock.clone())),
+        ];
+        for (line, command) in cases {
+            assert_eq!(check(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn mocks() {
+        let mock = mock::Args {
+            listen: "127.0.0.1:3001".into(),
+            ..mock::Args::named("mock")
+        };
+        let cases = [
+            ("mock", mock.clone()),
             (
                 "mock --name a --listen unix:/a --delay 5 --fail 10 --fail-status 503 --idle-close 7 --log l",
-                Command::Mock(mock::Args {
+                mock::Args {
                     name: "a".into(),
                     listen: "unix:/a".into(),
                     delay_ms: 5,
@@ -498,34 +516,34 @@ mod tests {
                     idle_close_ms: Some(7),
                     log: Some("l".into()),
                     fast: false,
-                }),
+                },
             ),
             (
                 "mock --fail-mode hang",
-                Command::Mock(mock::Args {
+                mock::Args {
                     fail_percent: 100,
                     failure: Failure::Hang,
                     ..mock.clone()
-                }),
+                },
             ),
             (
                 "mock --fail-mode reset --fail 7",
-                Command::Mock(mock::Args {
+                mock::Args {
                     fail_percent: 7,
                     failure: Failure::Reset,
                     ..mock.clone()
-                }),
+                },
             ),
             (
                 "mock --fast",
-                Command::Mock(mock::Args {
+                mock::Args {
                     fast: true,
                     ..mock.clone()
-                }),
+                },
             ),
         ];
-        for (line, command) in cases {
-            assert_eq!(check(line), Ok(command), "{line}");
+        for (line, args) in cases {
+            assert_eq!(check(line), Ok(Command::Mock(args)), "{line}");
         }
     }
 

@@ -369,6 +369,8 @@ impl<I: Io> Busy<'_, I> {
             "Allow",
             job.and_then(|job| job.allow.as_deref()).unwrap_or(ALLOWED),
         )];
+        let wait = retry_after(reason, job);
+        let retry = [("Retry-After", &*wait)];
         answer::refusal(
             out.append(),
             status,
@@ -378,7 +380,11 @@ impl<I: Io> Busy<'_, I> {
             keep,
             job.map_or(Version::Http11, |job| job.version),
             &self.shard.date(),
-            if status == 405 { &allow } else { &[] },
+            match (status, &*wait) {
+                (405, _) => &allow,
+                (_, "") => &[],
+                (_, _) => &retry,
+            },
         );
         let bytes = out.len();
         let head_len = memchr::memmem::find(out.pending(), b"\r\n\r\n").map_or(bytes, |at| at + 4);
@@ -427,5 +433,16 @@ impl<I: Io> Busy<'_, I> {
                 Err(Elapsed) => return,
             }
         }
+    }
+}
+
+/// When a client that was refused for want of a backend may ask again, in seconds; empty where that helps nobody.
+fn retry_after(reason: Reason, job: Option<&Job>) -> String {
+    match (reason, job) {
+        (Reason::NoBackend, Some(job)) => job.retry_after_s.max(1).to_string(),
+        (Reason::QueueFull | Reason::QueueTimeout | Reason::RequestsMax | Reason::Overload, _) => {
+            "1".to_owned()
+        }
+        (_, _) => String::new(),
     }
 }

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::Poll;
 
+use rustix::io::Errno;
+
 use crate::config::plan::{Address, Nanos};
 use crate::io::{Io, Target};
 use crate::metrics::Reason;
@@ -31,30 +33,45 @@ pub async fn connect<I: Io>(
         .pool
         .tcp_congestion
         .as_deref();
-    let connected = match &backend.address {
-        Address::Unix(path) => {
-            timer
-                .at(deadline, shard.io.connect(Target::Unix(path)))
-                .await
-        }
-        Address::Tcp { resolved, .. } => match resolved.as_slice() {
-            [] => return Err(Reason::ConnectFailed),
-            [one] => {
-                timer
-                    .at(deadline, shard.io.connect(Target::Tcp(*one, congestion)))
-                    .await
-            }
-            several => {
-                timer
-                    .at(deadline, staggered(&shard.io, several, congestion))
-                    .await
-            }
-        },
-    };
+    let dialled = dial(&shard.io, &backend.address, congestion);
+    let connected = timer.at(deadline, dialled).await;
     match connected {
         Ok(Ok(stream)) => Ok(stream),
+        // Not held against the backend, and no other would do better.
+        Ok(Err(error)) if is_ours(&error) => Err(Reason::Internal),
         Ok(Err(_)) => Err(Reason::ConnectFailed),
         Err(Elapsed) => Err(Reason::ConnectTimeout),
+    }
+}
+
+/// We lack descriptors, memory or ports.
+pub fn is_ours(error: &io::Error) -> bool {
+    let lacks = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+    ];
+    lacks
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Connects to one of the address's sockets, however long that takes.
+pub async fn dial<I: Io>(
+    io: &I,
+    address: &Address,
+    congestion: Option<&str>,
+) -> io::Result<I::Stream> {
+    match address {
+        Address::Unix(path) => io.connect(Target::Unix(path)).await,
+        Address::Tcp { resolved, .. } => match resolved.as_slice() {
+            [] => Err(io::ErrorKind::AddrNotAvailable.into()),
+            [one] => io.connect(Target::Tcp(*one, congestion)).await,
+            // Boxed: rare, and larger.
+            several => Box::pin(staggered(io, several, congestion)).await,
+        },
     }
 }
 

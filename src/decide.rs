@@ -6,13 +6,16 @@
 use std::net::IpAddr;
 
 use crate::buf::Buf;
-use crate::config::plan::HostPolicy;
+use crate::choose::{Tried, Wish};
+use crate::config::plan::{Destination, HashKey, HostPolicy, Plan, Route, Sticky};
 use crate::h1::body::{Decoder, Sink};
 use crate::h1::forward::{self, Forward};
 use crate::h1::head::{Request, Slots, parse_request};
-use crate::h1::{Framing, Method, Reject, Version, answer};
+use crate::h1::{Framing, Method, Reject, Version, answer, cookie};
 use crate::io::Io;
 use crate::metrics::Reason;
+use crate::policy::balance::hash;
+use crate::policy::health::Trial;
 use crate::policy::route::Miss;
 use crate::policy::{BackendId, ClusterId, RouteId};
 use crate::record::Note;
@@ -40,6 +43,8 @@ pub struct Job {
     pub drops_trailers: bool,
     /// Refusals are typed as JSON.
     pub json: bool,
+    /// For a 503: seconds after which somebody may be there.
+    pub retry_after_s: u64,
     /// For a 405: what would have been allowed.
     pub allow: Option<Box<str>>,
     /// The client as told by trusted proxies.
@@ -59,8 +64,12 @@ impl Job {
 #[derive(Debug, Clone, Copy)]
 pub struct Way {
     pub route: RouteId,
-    pub cluster: ClusterId,
+    /// Where backends are looked for; it may stand in for it that another cluster serves.
+    pub entry: ClusterId,
+    pub wish: Wish,
     pub backend: BackendId,
+    /// One of the trials of a half-open backend.
+    pub trial: Option<Trial>,
 }
 
 pub enum Decided {
@@ -92,7 +101,7 @@ pub fn decide<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], last: bool) ->
             return Decided::Refuse(Reason::Protocol(reject), Some(job));
         }
     }
-    let way = match way(shard, &request, &job) {
+    let way = match way(shard, &request, &mut job) {
         Ok(way) => way,
         Err(reason) => {
             if reason == Reason::MethodNotAllowed {
@@ -148,6 +157,7 @@ fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bo
         upgrade: request.upgrade.is_some(),
         drops_trailers: request.nominates,
         json: answer::wants_json(request),
+        retry_after_s: 0,
         allow: None,
         client_ip,
         note: shard.note().map(|mut note| {
@@ -174,7 +184,7 @@ fn held(request: &Request<'_, '_>, behind: &[u8]) -> Result<Option<(usize, u64)>
     }
 }
 
-fn way<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &Job) -> Result<Way, Reason> {
+fn way<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> Result<Way, Reason> {
     let plan = &*shard.plan;
     if request.method == Method::Options && request.max_forwards == Some(0) {
         return Err(Reason::MaxForwards);
@@ -197,12 +207,69 @@ fn way<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &Job) -> Result<
     if rules.body_bytes_max.is_some_and(|most| body_bytes > most) {
         return Err(Reason::BodyTooLarge);
     }
-    let backend = shard.pick(rules.cluster, None).ok_or(Reason::NoBackend)?;
+    let entry = shard.destination(route, named(rules, request));
+    let wish = wish(plan, entry, request, job.client_ip);
+    let Some(picked) = shard.pick(entry, wish, &Tried::default()) else {
+        job.retry_after_s = shard
+            .shared
+            .backends
+            .retry_after_s(entry, shard.timers.now());
+        return Err(Reason::NoBackend);
+    };
     Ok(Way {
         route,
-        cluster: rules.cluster,
-        backend,
+        entry,
+        wish,
+        backend: picked.backend,
+        trial: picked.trial,
     })
+}
+
+/// The cluster that the request itself asks for, where its route lets it.
+fn named<'b>(rules: &Route, request: &Request<'_, 'b>) -> Option<&'b [u8]> {
+    let Destination::Split(split) = &rules.destination else {
+        return None;
+    };
+    field(request, split.header.as_deref()?)
+}
+
+/// What of the request has a say in the choice of a backend.
+fn wish(plan: &Plan, entry: ClusterId, request: &Request<'_, '_>, client_ip: IpAddr) -> Wish {
+    let cluster = &plan.clusters[entry.0 as usize];
+    // The first that hashes, of those that may stand in for one another.
+    let mut hashing = Some(cluster);
+    while let Some(next) = hashing.filter(|cluster| !cluster.balance.needs_key()) {
+        hashing = next.failover.map(|id| &plan.clusters[id.0 as usize]);
+    }
+    let key = match hashing.map(|cluster| &cluster.hash_key) {
+        None => 0,
+        Some(key) => key_of(key, request, client_ip),
+    };
+    let sticky = cluster.sticky.as_ref();
+    let tag =
+        sticky.and_then(|sticky| Sticky::tag(cookie::value(request.headers, &sticky.cookie)?));
+    Wish { key, tag }
+}
+
+/// What a consistent hash goes by.
+fn key_of(key: &HashKey, request: &Request<'_, '_>, client_ip: IpAddr) -> u64 {
+    match key {
+        HashKey::Ip => match client_ip.to_canonical() {
+            IpAddr::V4(ip) => hash(&ip.octets()),
+            IpAddr::V6(ip) => hash(&ip.octets()),
+        },
+        HashKey::Path => hash(request.path.as_bytes()),
+        HashKey::Header(name) => hash(field(request, name).unwrap_or_default()),
+        HashKey::Cookie(name) => hash(cookie::value(request.headers, name).unwrap_or_default()),
+    }
+}
+
+/// The first field of a lower-case name.
+fn field<'b>(request: &Request<'_, 'b>, name: &str) -> Option<&'b [u8]> {
+    let mut named = request.headers.iter();
+    named
+        .find(|header| header.name.eq_ignore_ascii_case(name))
+        .map(|header| header.value)
 }
 
 fn render<I: Io>(

@@ -133,9 +133,10 @@ impl MonoioIo {
     }
 }
 
-/// The process's start on the monotonic clock, for [`MonoioIo::new`].
+/// The process's start on the monotonic clock: the first call decides, and all threads count from it.
 pub fn process_start() -> Instant {
-    Instant::now()
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    *START.get_or_init(Instant::now)
 }
 
 /// Wall clock in milliseconds since 1970.

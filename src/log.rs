@@ -10,6 +10,6 @@ mod event;
 mod line;
 mod writer;
 
-pub use event::Events;
-pub use line::{AccessLine, Clock, write_line};
+pub use event::{Events, event_json, rfc3339};
+pub use line::{AccessLine, AttemptLine, Clock, write_line};
 pub use writer::{LogHandle, LogQueue, start, stdout};

@@ -7,7 +7,7 @@ use corelane::cli::text::{ConfigText, environment};
 use corelane::cli::{self, Command, Exit, RunArgs};
 use corelane::config::plan::Plan;
 use corelane::config::{self, Source};
-use corelane::{bench, demo, mock, server, version};
+use corelane::{admin, bench, demo, mock, server, version};
 
 fn main() -> ExitCode {
     let code = match cli::parse(std::env::args_os().skip(1)) {
@@ -33,6 +33,7 @@ fn dispatch(command: Command) -> u8 {
         Command::Bench(args) => bench::command(&args).code(),
         Command::Compare(args) => bench::compare::command(&args).code(),
         Command::Relay { listen, to } => bench::relay::command(listen, to).code(),
+        Command::Backends(args) => admin::client::command(&args).code(),
         Command::Version => print(&format!("{}\n", version::line())).code(),
         Command::Help => print(cli::HELP).code(),
     }

@@ -7,11 +7,12 @@
 mod process;
 mod reason;
 mod render;
+mod standing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use reason::Reason;
-pub use render::{BackendInfo, CONTENT_TYPE, Info, render};
+pub use render::{CONTENT_TYPE, Info, render};
 
 use crate::config::plan::Nanos;
 use crate::policy::BackendId;
@@ -49,6 +50,12 @@ metric_list! {
         ClientSentBytes "corelane_client_sent_bytes_total" None, "Bytes written to clients.";
         RetriesStale "corelane_retries_total" Some(("reason", "stale_connection")), "Attempts repeated, by what went wrong before.";
         RetriesConnect "corelane_retries_total" Some(("reason", "connect_failed")), "Attempts repeated, by what went wrong before.";
+        RetriesClosed "corelane_retries_total" Some(("reason", "closed")), "Attempts repeated, by what went wrong before.";
+        RetriesTimeout "corelane_retries_total" Some(("reason", "timeout")), "Attempts repeated, by what went wrong before.";
+        RetriesStatus "corelane_retries_total" Some(("reason", "status")), "Attempts repeated, by what went wrong before.";
+        RetriesOverBudget "corelane_retries_over_budget_total" None, "Attempts not repeated because too many of the process were.";
+        Hedges "corelane_hedges_total" None, "Second attempts sent beside a slow first one.";
+        HedgesWon "corelane_hedges_won_total" None, "Second attempts that answered first.";
         LogDropped "corelane_log_dropped_total" None, "Access log lines dropped because the writer was behind.";
         AcceptPaused "corelane_accept_paused_total" None, "Times that accepting stopped for want of file descriptors.";
         Tunnels "corelane_tunnels_total" None, "Connections that became tunnels (Upgrade).";
@@ -62,6 +69,8 @@ metric_list! {
         ClientConnections "corelane_client_connections" None, "Client connections open.";
         PoolIdleConnections "corelane_pool_idle_connections" None, "Backend connections idle in the pools.";
         Tunnels "corelane_tunnels" None, "Tunnels open.";
+        ActiveRequests "corelane_requests_active" None, "Requests being forwarded.";
+        QueuedRequests "corelane_queued_requests" None, "Requests that wait for a connection to a backend.";
     }
 }
 
@@ -221,6 +230,7 @@ impl ShardMetrics {
 pub struct BackendMetrics {
     answered: [AtomicU64; Class::LABELS.len()],
     failed: AtomicU64,
+    counted_failures: AtomicU64,
     opened: AtomicU64,
     reused: AtomicU64,
     inflight: AtomicU64,
@@ -231,6 +241,7 @@ impl BackendMetrics {
         BackendMetrics {
             answered: zeros(),
             failed: AtomicU64::new(0),
+            counted_failures: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             reused: AtomicU64::new(0),
             inflight: AtomicU64::new(0),
@@ -247,6 +258,27 @@ impl BackendMetrics {
     #[inline]
     pub fn failed(&self) {
         increase(&self.failed, 1);
+    }
+
+    /// An attempt whose end counts against the backend's breaker.
+    pub fn counted_failure(&self) {
+        increase(&self.counted_failures, 1);
+    }
+
+    pub fn counted_failures(&self) -> u64 {
+        self.counted_failures.load(Ordering::Relaxed)
+    }
+
+    pub fn attempts(&self) -> u64 {
+        let answered = self
+            .answered
+            .iter()
+            .map(|class| class.load(Ordering::Relaxed));
+        answered.sum::<u64>() + self.failed.load(Ordering::Relaxed)
+    }
+
+    pub fn inflight(&self) -> u64 {
+        self.inflight.load(Ordering::Relaxed)
     }
 
     #[inline]

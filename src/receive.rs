@@ -31,14 +31,18 @@ pub struct Receive<'r, I: Io> {
     pub client: &'r I::Stream,
     pub backend: &'r I::Stream,
     pub timer: &'r Timer,
+    /// A response with this status is to be withheld from the client, because the request is tried again.
+    pub withhold: &'r dyn Fn(u16) -> bool,
+    /// A Set-Cookie field of ours.
+    pub cookie: Option<Box<str>>,
     pub job: &'r Job,
     pub record: &'r Record,
     pub timeouts: &'r Timeouts,
     pub patience: Patience,
     /// The request is sent, so the first byte is due.
-    pub sent: &'r Cell<bool>,
+    pub sent: Cell<bool>,
     /// Set when a response has begun.
-    pub answering: &'r Cell<bool>,
+    pub answering: Cell<bool>,
     /// When the wait that is going on is over; `attempt` sets it when the request has been sent meanwhile.
     pub due: Cell<Nanos>,
     /// When waiting for the response to a request that will never be sent to its end is over.
@@ -59,6 +63,8 @@ pub enum Received {
     },
     /// Not a byte came.
     Silent(Reason),
+    /// A final head came, whose status has the request tried again. Its connection is not used any more.
+    Withheld(u16),
     /// What came is no response; the client has seen nothing of it.
     Failed(Reason),
     ClientGone,
@@ -137,6 +143,11 @@ impl<I: Io> Receive<'_, I> {
                         self.answering.set(false);
                         continue;
                     }
+                    Ok(Digest::Final(head))
+                        if head.status >= 400 && interims == 0 && (self.withhold)(head.status) =>
+                    {
+                        return Err(Received::Withheld(head.status));
+                    }
                     Ok(Digest::Final(head)) => {
                         inbound.consume(head.head_len);
                         self.record.status.set(head.status);
@@ -183,7 +194,7 @@ impl<I: Io> Receive<'_, I> {
             Err(Waited::Late) => Err(nothing(late)),
             Err(Waited::ClientGone) => Err(Received::ClientGone),
             Ok(Ok(n)) if n > 0 => {
-                if silent && self.shard.is_logging() {
+                if silent && self.record.timed.get() {
                     let since = self.record.since_start(&self.shard.io);
                     self.record.first_byte_ns.set(Some(since));
                 }
@@ -226,9 +237,15 @@ impl<I: Io> Receive<'_, I> {
             head_request: job.method == Method::Head,
             via,
             date: &date,
-            set_cookie: None,
+            set_cookie: self.cookie.as_deref(),
         };
         forward::response(out.append(), &response, &reply);
+        if let (Some(seconds @ 1..), Some(backend)) =
+            (response.keep_alive_s, self.record.backend.get())
+        {
+            let idle_ns = u64::from(seconds) * 1_000_000_000;
+            self.shard.shared.backends.learn_idle(backend, idle_ns);
+        }
         Ok(Digest::Final(Final {
             head_len: response.head_len,
             status: response.status,

@@ -3,15 +3,17 @@
 //! Decides: nothing but how a request is counted and logged. May not know: sockets. Invariant: every request
 //! is finished exactly once, whatever its end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
+use crate::attempt::Progress;
 use crate::config::plan::Nanos;
 use crate::decide::Job;
 use crate::h1::Version;
 use crate::h1::head::Request;
 use crate::io::Io;
-use crate::log::{self, AccessLine};
+use crate::log::{self, AccessLine, AttemptLine};
 use crate::metrics::{Counter, Reason};
+use crate::policy::retry::Cause;
 use crate::policy::{BackendId, RouteId};
 use crate::shard::{Peer, Shard};
 
@@ -45,6 +47,16 @@ impl End {
     }
 }
 
+/// An attempt that failed, for the access log.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempted {
+    pub backend: BackendId,
+    pub progress: Progress,
+    pub cause: Cause,
+    /// On a connection that was used before.
+    pub reused: bool,
+}
+
 /// Collected while a request runs. Cells, because both directions of a request write here.
 #[derive(Debug)]
 pub struct Record {
@@ -64,6 +76,10 @@ pub struct Record {
     pub backend: Cell<Option<BackendId>>,
     pub reused: Cell<bool>,
     pub retries: Cell<u32>,
+    /// Attempts without an answer for the client; empty, and not allocated, for nearly all requests.
+    attempted: RefCell<Vec<Attempted>>,
+    /// Somebody wants to know when the first byte came.
+    pub timed: Cell<bool>,
     /// Since the start, if it happened.
     pub connect_ns: Cell<Option<Nanos>>,
     pub first_byte_ns: Cell<Option<Nanos>>,
@@ -84,6 +100,8 @@ impl Record {
             backend: Cell::new(None),
             reused: Cell::new(false),
             retries: Cell::new(0),
+            attempted: RefCell::default(),
+            timed: Cell::new(false),
             connect_ns: Cell::new(None),
             first_byte_ns: Cell::new(None),
         }
@@ -113,6 +131,10 @@ impl Record {
     pub fn body(&self, payload: u64) {
         self.response_body_bytes
             .set(self.response_body_bytes.get() + payload);
+    }
+
+    pub fn attempted(&self, attempt: Attempted) {
+        self.attempted.borrow_mut().push(attempt);
     }
 
     /// Counts the request and writes its access line.
@@ -151,6 +173,20 @@ impl Record {
         };
         let plan = &*shard.plan;
         let reason = self.reason.get();
+        let attempted = self.attempted.borrow();
+        let attempts: Vec<AttemptLine<'_>> = attempted
+            .iter()
+            .map(|attempt| AttemptLine {
+                backend: &plan.backends[attempt.backend.0 as usize].authority,
+                cause: attempt.cause.name(),
+                status: match attempt.cause {
+                    Cause::Status(status) => status,
+                    Cause::Connect | Cause::Closed | Cause::Timeout | Cause::Invalid => 0,
+                },
+                progress: attempt.progress.name(),
+                reused: attempt.reused,
+            })
+            .collect();
         let line = AccessLine {
             unix_ms: shard.unix_ms_at(self.started),
             client,
@@ -173,6 +209,7 @@ impl Record {
                 .map_or("", |id| &*plan.backends[id.0 as usize].authority),
             backend_reused: self.reused.get(),
             retries: self.retries.get(),
+            attempts: &attempts,
             route: self
                 .route
                 .get()

@@ -17,11 +17,14 @@ use crate::admin::{self, Admin, AdminState, Phase};
 use crate::cli::Exit;
 use crate::config::plan::{Address, Level, Listen, Plan};
 use crate::engine::{self, Chosen};
+use crate::health::{self, Health};
 use crate::io::{Io, MonoioIo, process_start, unix_ms};
+use crate::ledger::Ledger;
 use crate::listen::{self, Listener};
 use crate::log::{self, Events, LogHandle, LogQueue};
 use crate::machine;
-use crate::metrics::{BackendInfo, Info, ShardMetrics};
+use crate::metrics::{Info, ShardMetrics};
+use crate::policy::ClusterId;
 use crate::shard::Shard;
 use crate::shared::{Shared, Stop};
 use crate::timer::TICK_NS;
@@ -43,6 +46,7 @@ impl StartError {
     pub fn exit(&self) -> Exit {
         match self.error.kind() {
             io::ErrorKind::PermissionDenied => Exit::Permission,
+            io::ErrorKind::NotConnected => Exit::Failure,
             _ => Exit::Os,
         }
     }
@@ -65,6 +69,7 @@ pub struct Server {
     state: Arc<AdminState>,
     admin: Option<Admin>,
     log: Option<LogHandle>,
+    health: Option<Health>,
     threads: Vec<JoinHandle<()>>,
     ended: Receiver<Ended>,
     events: Events,
@@ -117,41 +122,40 @@ pub fn start(mut plan: Plan) -> Result<Server, StartError> {
         .shards
         .map_or_else(|| machine::cpus(cores.len().max(1)), usize::from);
     let descriptors = machine::raise_descriptor_limit();
-    let (engine, refused) =
-        engine::choose(plan.server.engine).map_err(failed("io_uring is asked for but refused"))?;
-    if let Some(reason) = &refused {
-        let fields: &[(&str, &dyn fmt::Display)] =
-            &[("engine", &engine.name()), ("reason", reason)];
-        events.say(
-            unix_ms(),
-            Level::Warn,
-            "a faster engine is not available",
-            fields,
-        );
-    }
+    let engine = choose_engine(&plan, &events)?;
     let mut listeners = bind_all(&plan, shards)?;
     let room = machine::connections_for(descriptors);
     let plan = Arc::new(plan);
-    let shared = Arc::new(Shared::new(Arc::clone(&plan), shards, room));
     let metrics: Vec<_> = (0..shards)
         .map(|_| Arc::new(ShardMetrics::new(plan.backends.len())))
         .collect();
+    let (shared, changes) = Shared::new(Arc::clone(&plan), metrics, room);
+    let shared = Arc::new(shared);
+    let ledger = Arc::new(Ledger::new(plan.backends.len()));
     let (log, queue) = start_log(&plan)?;
+    let clock = MonoioIo::new(process_start());
     let state = Arc::new(AdminState::new(
-        metrics.clone(),
-        info(&plan, engine, queue.as_ref()),
+        Arc::clone(&shared),
+        Arc::clone(&ledger),
+        info(engine, queue.as_ref()),
+        events,
+        clock.clone(),
     ));
     let admin = plan.admin.map(|address| {
         admin::start(address, Arc::clone(&state))
             .map_err(failed(format!("admin listener {address}")))
     });
     let admin = admin.transpose()?;
+    let health = health::start(Arc::clone(&shared), ledger, changes, events);
+    let health = health.map_err(failed("the health thread"))?;
+    require_healthy(&shared)?;
     let (report, ended) = channel();
     let mut threads = Vec::new();
-    for (number, metrics) in metrics.into_iter().enumerate() {
+    for number in 0..shards {
         let lane = Lane {
             number,
             engine,
+            clock: clock.clone(),
             core: plan
                 .server
                 .pin
@@ -159,7 +163,6 @@ pub fn start(mut plan: Plan) -> Result<Server, StartError> {
                 .flatten(),
             listeners: listeners.iter_mut().filter_map(Vec::pop).collect(),
             shared: Arc::clone(&shared),
-            metrics,
             log: queue.clone(),
         };
         threads.push(
@@ -174,10 +177,27 @@ pub fn start(mut plan: Plan) -> Result<Server, StartError> {
         state,
         admin,
         log,
+        health: Some(health),
         threads,
         ended,
         events,
     })
+}
+
+fn choose_engine(plan: &Plan, events: &Events) -> Result<Chosen, StartError> {
+    let (engine, refused) =
+        engine::choose(plan.server.engine).map_err(failed("io_uring is asked for but refused"))?;
+    if let Some(reason) = &refused {
+        let fields: &[(&str, &dyn fmt::Display)] =
+            &[("engine", &engine.name()), ("reason", reason)];
+        events.say(
+            unix_ms(),
+            Level::Warn,
+            "a faster engine is not available",
+            fields,
+        );
+    }
+    Ok(engine)
 }
 
 fn bind_all(plan: &Plan, shards: usize) -> Result<Vec<Vec<Listener>>, StartError> {
@@ -196,6 +216,22 @@ fn start_log(plan: &Plan) -> Result<(Option<LogHandle>, Option<LogQueue>), Start
     let target = log::stdout().map_err(failed("standard output"))?;
     let (queue, handle) = log::start(target).map_err(failed("the log's writer"))?;
     Ok((Some(handle), Some(queue)))
+}
+
+/// Refuses to serve with nobody behind, where the configuration asks for that.
+fn require_healthy(shared: &Shared) -> Result<(), StartError> {
+    for (at, cluster) in shared.plan.clusters.iter().enumerate() {
+        if cluster.require_healthy && !shared.backends.has_healthy(ClusterId(at as u32)) {
+            let what = format!("cluster {}", cluster.name);
+            let text =
+                "none of its backends is healthy, and health_check.require_healthy_on_start is set";
+            return Err(failed(what)(io::Error::new(
+                io::ErrorKind::NotConnected,
+                text,
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Looks up the names of backends. Blocking, so before any shard runs.
@@ -219,18 +255,13 @@ fn resolve(plan: &mut Plan) -> Result<(), StartError> {
     Ok(())
 }
 
-fn info(plan: &Plan, engine: Chosen, queue: Option<&LogQueue>) -> Info {
-    let backends = plan.backends.iter().map(|backend| BackendInfo {
-        cluster: plan.clusters[backend.cluster.0 as usize].name.to_string(),
-        backend: backend.url.to_string(),
-    });
+fn info(engine: Chosen, queue: Option<&LogQueue>) -> Info {
     Info {
         version: crate::version::VERSION,
         commit: crate::version::COMMIT,
         engine: engine.name().to_owned(),
         flags: engine.flags().to_owned(),
         start_unix_ms: unix_ms(),
-        backends: backends.collect(),
         log_write_errors: queue.map(LogQueue::write_errors).unwrap_or_default(),
     }
 }
@@ -251,7 +282,7 @@ fn banner(events: &Events, plan: &Plan, shared: &Shared, engine: Chosen, admin: 
         ("commit", &crate::version::COMMIT),
         ("listen", &listeners),
         ("admin", &admin),
-        ("shards", &shared.shards),
+        ("shards", &shared.shards()),
         ("pinned", &plan.server.pin),
         ("engine", &engine.name()),
         ("flags", &engine.flags()),
@@ -267,10 +298,11 @@ fn banner(events: &Events, plan: &Plan, shared: &Shared, engine: Chosen, admin: 
 struct Lane {
     number: usize,
     engine: Chosen,
+    /// One for all threads: what one writes down, another compares with its now.
+    clock: MonoioIo,
     core: Option<core_affinity::CoreId>,
     listeners: Vec<Listener>,
     shared: Arc<Shared>,
-    metrics: Arc<ShardMetrics>,
     log: Option<LogQueue>,
 }
 
@@ -293,8 +325,7 @@ impl Lane {
     }
 
     async fn run(self, report: Sender<Ended>) -> io::Result<Stop> {
-        let io = MonoioIo::new(process_start());
-        let shard = Shard::new(self.number, io, self.shared, self.metrics, self.log);
+        let shard = Shard::new(self.number, self.clock, self.shared, self.log);
         for listener in self.listeners {
             let accepting = Arc::clone(&shard.metrics);
             let report = report.clone();
@@ -375,6 +406,9 @@ impl Server {
                 // Gone already if somebody else cleaned up.
                 let _ = std::fs::remove_file(path);
             }
+        }
+        if let Some(health) = self.health.take() {
+            health.stop();
         }
         if let Some(log) = self.log.take() {
             log.finish(LOG_PATIENCE);

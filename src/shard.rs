@@ -1,7 +1,6 @@
 //! Everything that one core owns.
 //!
-//! Decides: whether a connection is taken, when buffers and idle connections are given up, when the shard is
-//! done. May not know: HTTP. Invariant: no borrow of a cell outlives an await; nothing here is seen by another
+//! Decides: whether a connection is taken, when buffers are given up, when the shard is done. May not know: HTTP. Invariant: no borrow of a cell outlives an await; nothing here is seen by another
 //! core except through `shared` and `metrics`.
 
 use std::cell::{Cell, Ref, RefCell};
@@ -9,15 +8,20 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::backends::Balances;
 use crate::buf::{Buf, Free};
-use crate::config::plan::{Nanos, Plan};
+use crate::config::plan::{Destination, Nanos, Plan};
 use crate::h1::answer;
 use crate::io::Io;
+use crate::link::Connection;
 use crate::log::{Clock, LogQueue};
 use crate::metrics::{Counter, Gauge, ShardMetrics};
-use crate::policy::balance::{SHARE_WHOLE, Turn, View};
+use crate::policy::balance::{Turn, hash};
+use crate::policy::hedge::Delay;
+use crate::policy::idle::Suspicion;
 use crate::policy::{BackendId, ClusterId};
 use crate::pool::Pool;
+use crate::queue::Queue;
 use crate::record::Note;
 use crate::relay::Pipes;
 use crate::shared::{Shared, Stop};
@@ -48,8 +52,8 @@ const LOG_BATCH_BYTES: usize = 32 * 1024;
 /// Room for a line more than the last batch had.
 const LOG_SPARE_BYTES: usize = 2 * 1024;
 
-/// Ticks between two sweeps of the pool: one second.
-const SWEEP_TICKS: u64 = 1_000_000_000 / TICK_NS;
+/// Ticks between two computations of the delay of hedging: one second.
+const REFRESH_TICKS: u64 = 1_000_000_000 / TICK_NS;
 
 pub struct Shard<I: Io> {
     pub number: usize,
@@ -58,10 +62,27 @@ pub struct Shard<I: Io> {
     pub plan: Arc<Plan>,
     pub metrics: Arc<ShardMetrics>,
     pub timers: Rc<Timers>,
-    pub pool: RefCell<Pool<I::Stream>>,
+    pub pool: RefCell<Pool<Connection<I::Stream>>>,
+    /// Indexed by `BackendId`: what is concluded of the age at which it closes idle connections.
+    pub suspicions: Vec<Cell<Suspicion>>,
     pub pipes: RefCell<Pipes>,
+    /// Indexed by `ClusterId`: where this shard stands in the order of the backends, and in that of the backups.
+    pub turns: Vec<[Cell<Turn>; 2]>,
+    /// Weights set at run time; indexed by `ClusterId`.
+    pub balances: RefCell<Vec<Option<Arc<Balances>>>>,
+    /// The number of changes of weights that are in `balances`.
+    weights_seen: Cell<u32>,
+    /// Indexed by `ClusterId`: something is decided by how many requests its backends have.
+    counted: Vec<bool>,
+    /// Indexed by `ClusterId`: its choice depends on how fast backends answer.
+    timed: Vec<bool>,
+    /// Indexed by `ClusterId`: where hedging is on, after which delay.
+    pub delays: Vec<Option<RefCell<Delay>>>,
+    /// Indexed by `RouteId`: where this shard stands in the route's split.
+    pub splits: Vec<Cell<u32>>,
     /// Indexed by `ClusterId`.
-    turns: Vec<Cell<Turn>>,
+    pub queues: Vec<Queue>,
+    random: Cell<u64>,
     bufs: RefCell<Free>,
     large: RefCell<Free>,
     /// Idle connections that wait with a buffer; at most `WARM_MAX`.
@@ -71,36 +92,11 @@ pub struct Shard<I: Io> {
     log: Option<LogQueue>,
     log_batch: RefCell<LogBatch>,
     /// Idle connections per backend that this shard may keep.
-    idle_max: Vec<usize>,
+    pub idle_max: Vec<usize>,
     pub clock: RefCell<Clock>,
     wall: RefCell<Wall>,
     #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
     notes: RefCell<Vec<Box<Note>>>,
-}
-
-/// All backends but one, all alike.
-struct Except(Option<BackendId>);
-
-impl View for Except {
-    fn usable(&self, id: BackendId) -> bool {
-        Some(id) != self.0
-    }
-
-    fn load(&self, _: BackendId) -> u32 {
-        0
-    }
-
-    fn total_load(&self) -> u32 {
-        0
-    }
-
-    fn share(&self, _: BackendId) -> u32 {
-        SHARE_WHOLE
-    }
-
-    fn latency_ns(&self, _: BackendId) -> u64 {
-        0
-    }
 }
 
 /// The wall clock, read once a tick; between ticks it follows the monotonic clock.
@@ -152,34 +148,64 @@ impl Peer {
 }
 
 impl<I: Io> Shard<I> {
-    pub fn new(
-        number: usize,
-        io: I,
-        shared: Arc<Shared>,
-        metrics: Arc<ShardMetrics>,
-        log: Option<LogQueue>,
-    ) -> Rc<Self> {
+    pub fn new(number: usize, io: I, shared: Arc<Shared>, log: Option<LogQueue>) -> Rc<Self> {
         let plan = Arc::clone(&shared.plan);
-        let turns = plan
-            .clusters
-            .iter()
-            .map(|c| Cell::new(c.balance.start(number, shared.shards, 0)))
-            .collect();
+        let shards = shared.shards();
+        let seed = hash(&[io.unix_ms().to_le_bytes(), (number as u64).to_le_bytes()].concat());
+        let turns = plan.clusters.iter().map(|cluster| {
+            let main = cluster.balance.start(number, shards, seed);
+            let backup = cluster.backup.as_ref();
+            let backup = backup.map_or(main, |backup| backup.start(number, shards, seed));
+            [Cell::new(main), Cell::new(backup)]
+        });
+        let turns = turns.collect();
+        let splits = plan.routes.iter().map(|route| match &route.destination {
+            Destination::One(_) => Cell::new(0),
+            // As with backends: the shards begin at different places, so that their sum is fair too.
+            Destination::Split(split) => Cell::new((split.order.len() * number / shards) as u32),
+        });
+        let splits = splits.collect();
+        let counted = plan.clusters.iter().map(|cluster| {
+            let backup = cluster.backup.as_ref();
+            cluster.adaptive.is_some()
+                || cluster.balance.needs_load()
+                || backup.is_some_and(|backup| backup.needs_load())
+        });
+        let counted = counted.collect();
+        let timed = plan.clusters.iter().map(|cluster| {
+            cluster.balance.needs_latency()
+                || cluster.hedge_percentile.is_some()
+                || cluster.adaptive.is_some()
+        });
+        let timed = timed.collect();
+        let delays = plan.clusters.iter().map(|cluster| {
+            let delay = cluster.hedge_percentile.map(Delay::new);
+            delay.map(RefCell::new)
+        });
+        let delays = delays.collect();
         let idle_max = plan
             .backends
             .iter()
             .map(|backend| {
                 let pool = &plan.clusters[backend.cluster.0 as usize].pool;
-                pool.idle_max
-                    .min(pool.idle_process_max.div_ceil(shared.shards))
+                pool.idle_max.min(pool.idle_process_max.div_ceil(shards))
             })
             .collect();
         let shard = Rc::new(Shard {
             number,
             timers: Timers::new(io.now()),
             pool: RefCell::new(Pool::new(plan.backends.len())),
+            suspicions: plan.backends.iter().map(|_| Cell::default()).collect(),
             pipes: RefCell::default(),
             turns,
+            balances: RefCell::new(plan.clusters.iter().map(|_| None).collect()),
+            weights_seen: Cell::new(0),
+            counted,
+            timed,
+            delays,
+            splits,
+            queues: plan.clusters.iter().map(|_| Queue::default()).collect(),
+            random: Cell::new(seed),
             bufs: RefCell::new(Free::new(BUF_BYTES, BUFS_MAX)),
             large: RefCell::new(Free::new(LARGE_BYTES, LARGE_MAX)),
             warm: Cell::new(0),
@@ -193,8 +219,8 @@ impl<I: Io> Shard<I> {
             notes: RefCell::default(),
             plan,
             io,
+            metrics: Arc::clone(&shared.metrics[number]),
             shared,
-            metrics,
         });
         shard.read_clocks();
         shard
@@ -249,26 +275,40 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The next backend of a cluster; `not` has just failed this request.
-    pub fn pick(&self, cluster: ClusterId, not: Option<BackendId>) -> Option<BackendId> {
-        let cell = &self.turns[cluster.0 as usize];
-        let mut turn = cell.get();
-        let balance = &self.plan.clusters[cluster.0 as usize].balance;
-        let picked = balance.pick(&mut turn, 0, &Except(not));
-        cell.set(turn);
-        picked
+    pub fn cluster_of(&self, backend: BackendId) -> ClusterId {
+        self.plan.backends[backend.0 as usize].cluster
     }
 
-    /// Keeps a backend connection for the next request, or lets it go.
-    pub fn keep(&self, backend: BackendId, stream: I::Stream) {
-        let most = self.idle_max[backend.0 as usize];
-        let kept = self
-            .pool
-            .borrow_mut()
-            .put(backend, stream, self.timers.now(), most);
-        match kept {
-            Ok(()) => self.metrics.gauge_add(Gauge::PoolIdleConnections, 1),
-            Err(stream) => drop(stream),
+    /// Something is decided by how many requests the backend's cluster has in flight.
+    pub fn counts_load(&self, backend: BackendId) -> bool {
+        self.counted[self.cluster_of(backend).0 as usize]
+    }
+
+    /// Slow attempts at the backend get another beside them.
+    pub fn hedges(&self, backend: BackendId) -> bool {
+        self.delays[self.cluster_of(backend).0 as usize].is_some()
+    }
+
+    /// Something depends on how fast the backend answers.
+    pub fn wants_latency(&self, backend: BackendId) -> bool {
+        self.timed[self.cluster_of(backend).0 as usize]
+    }
+
+    /// Good enough to spread things; nobody's secret.
+    pub fn random(&self) -> u64 {
+        let next = self.random.get().wrapping_add(1);
+        self.random.set(next);
+        hash(&next.to_le_bytes())
+    }
+
+    /// Takes over weights that an operator has changed.
+    fn take_weights(&self) {
+        let changed = self.shared.backends.weights_changed();
+        if self.weights_seen.replace(changed) == changed {
+            return;
+        }
+        for (at, balances) in self.balances.borrow_mut().iter_mut().enumerate() {
+            *balances = self.shared.backends.balances(ClusterId(at as u32));
         }
     }
 
@@ -344,9 +384,14 @@ impl<I: Io> Shard<I> {
             ticks += 1;
             self.read_clocks();
             self.flush_log(&mut self.log_batch.borrow_mut());
-            if ticks.is_multiple_of(SWEEP_TICKS) {
-                self.sweep();
+            self.shared.beat(self.number, self.timers.now());
+            self.take_weights();
+            if ticks.is_multiple_of(REFRESH_TICKS) {
+                for delay in self.delays.iter().flatten() {
+                    delay.borrow_mut().refresh();
+                }
             }
+            self.sweep(ticks);
             match self.shared.stop() {
                 Stop::No => {}
                 Stop::Drain if self.connections.get() == 0 && self.draining.get() => break,
@@ -360,18 +405,6 @@ impl<I: Io> Shard<I> {
         }
         self.flush_log(&mut self.log_batch.borrow_mut());
         self.shared.stop()
-    }
-
-    fn sweep(&self) {
-        let plan = &self.plan;
-        let idle_ns = |id: BackendId| -> Nanos {
-            plan.clusters[plan.backends[id.0 as usize].cluster.0 as usize]
-                .pool
-                .idle_ns
-        };
-        let expired = self.pool.borrow_mut().expire(self.timers.now(), idle_ns);
-        self.metrics
-            .gauge_sub(Gauge::PoolIdleConnections, expired.len() as u64);
     }
 }
 

@@ -1,20 +1,32 @@
 //! What more than one core can see.
 //!
 //! Decides nothing. Invariant: every field says who writes it and who reads it; none is written on the
-//! request path.
+//! request path unless the configuration asks for a count of the process there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 
-use crate::config::plan::Plan;
+use crate::backends::{Backends, Change};
+use crate::config::plan::{Nanos, Plan};
+use crate::metrics::{Gauge, ShardMetrics};
+use crate::policy::{BackendId, RouteId};
 
 /// Shared by all threads of a process.
 #[derive(Debug)]
 pub struct Shared {
     /// Written once before the shards start; read by all.
     pub plan: Arc<Plan>,
-    /// Number of shards. Written once.
-    pub shards: usize,
+    /// What each shard counts: written by that shard, read by all. Set once.
+    pub metrics: Vec<Arc<ShardMetrics>>,
+    /// The standing of all backends; see there.
+    pub backends: Arc<Backends>,
+    /// Attempts that repeat another: written when one begins or ends.
+    retrying: AtomicU32,
+    /// Requests in flight by `RouteId`: written by shards for routes with `limits.requests`.
+    requests: Box<[AtomicU32]>,
+    /// When each shard last showed a sign of life: written by it once a tick, read by the watchdog.
+    beats: Box<[AtomicU64]>,
     /// Written by the control thread, read by every shard once a tick.
     stop: AtomicU8,
     /// Client connections of the process: written by a shard per connection (not per request), read with it.
@@ -34,14 +46,85 @@ pub enum Stop {
 }
 
 impl Shared {
-    pub fn new(plan: Arc<Plan>, shards: usize, room: u32) -> Self {
-        Shared {
+    /// With the end at which the control thread hears of backends' changes.
+    pub fn new(
+        plan: Arc<Plan>,
+        metrics: Vec<Arc<ShardMetrics>>,
+        room: u32,
+    ) -> (Self, Receiver<Change>) {
+        let (backends, changes) = Backends::new(Arc::clone(&plan));
+        let shared = Shared {
+            backends: Arc::new(backends),
+            retrying: AtomicU32::new(0),
+            requests: plan.routes.iter().map(|_| AtomicU32::new(0)).collect(),
+            beats: metrics.iter().map(|_| AtomicU64::new(0)).collect(),
+            metrics,
             plan,
-            shards,
             stop: AtomicU8::new(0),
             connections: AtomicU32::new(0),
             room,
-        }
+        };
+        (shared, changes)
+    }
+
+    pub fn shards(&self) -> usize {
+        self.metrics.len()
+    }
+
+    /// Attempts at a backend, and those of them that count against its breaker, over all shards.
+    pub fn sums(&self, id: BackendId) -> (u64, u64) {
+        let each = self.metrics.iter().map(|shard| {
+            let metrics = shard.backend(id);
+            (metrics.attempts(), metrics.counted_failures())
+        });
+        each.fold((0, 0), |(attempts, failures), shard| {
+            (attempts + shard.0, failures + shard.1)
+        })
+    }
+
+    /// One more attempt repeats another, if the process's budget allows it.
+    pub fn retry_begins(&self) -> bool {
+        let active = self
+            .metrics
+            .iter()
+            .map(|shard| shard.gauge(Gauge::ActiveRequests))
+            .sum();
+        let budget = &self.plan.budget;
+        let more = |retrying: u32| {
+            budget
+                .allows(u64::from(retrying), active)
+                .then_some(retrying + 1)
+        };
+        self.retrying
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    pub fn retry_ends(&self) {
+        self.retrying.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// One more request of a route, unless it has its most.
+    pub fn request_enters(&self, route: RouteId, most: u32) -> bool {
+        let more = |requests: u32| (requests < most).then_some(requests + 1);
+        let requests = &self.requests[route.0 as usize];
+        requests
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    pub fn request_leaves(&self, route: RouteId) {
+        self.requests[route.0 as usize].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A shard shows that it is not stuck.
+    pub fn beat(&self, shard: usize, now: Nanos) {
+        self.beats[shard].store(now, Ordering::Relaxed);
+    }
+
+    /// When it last did; 0 before the first time.
+    pub fn last_beat(&self, shard: usize) -> Nanos {
+        self.beats[shard].load(Ordering::Relaxed)
     }
 
     pub fn stop(&self) -> Stop {

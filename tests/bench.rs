@@ -158,22 +158,22 @@ fn a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() {
 }
 
 /// Reads one request head and leaves the rest.
-fn read_head(stream: &mut TcpStream) -> bool {
+fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
             Ok(1) => head.push(byte[0]),
-            Ok(_) | Err(_) => return false,
+            Ok(_) | Err(_) => return None,
         }
     }
-    true
+    Some(String::from_utf8(head).unwrap())
 }
 
 /// A backend that gives `answer` to the first request of each connection and closes it.
 fn once(answer: &'static [u8]) -> SocketAddr {
     backend(move |mut stream, _| {
-        if read_head(&mut stream) {
+        if read_head(&mut stream).is_some() {
             // The peer may have gone; that is its own business.
             let _ = stream.write_all(answer);
         }
@@ -227,7 +227,7 @@ fn each_trouble_is_counted_as_itself() {
 
 #[test]
 fn what_never_came_is_slow() {
-    let silent = || backend(|mut stream, _| while read_head(&mut stream) {});
+    let silent = || backend(|mut stream, _| while read_head(&mut stream).is_some() {});
     let mut closed = config(silent(), CLOSED, 3.0, 5000);
     closed.timeout_ns = 100 * MS;
     closed.requests_max = Some(3);
@@ -413,12 +413,40 @@ fn pipelined_requests_are_all_answered() {
 }
 
 #[test]
+fn every_request_has_a_number_of_its_own() {
+    let seen: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let record = Arc::clone(&seen);
+    let address = backend(move |mut stream, _| {
+        while let Some(head) = read_head(&mut stream) {
+            let number = head.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+            record.lock().unwrap().push(number);
+            stream.write_all(HELLO).unwrap();
+        }
+    });
+    let pipelined = Load::Closed {
+        think_ns: 0,
+        pipeline: 3,
+        connections: 0,
+    };
+    for load in [pipelined, Load::Open { connections: 3 }] {
+        let mut numbered = config(address, load, 100.0, 5000);
+        numbered.targets[0].url.path = "/{n}".to_owned();
+        numbered.requests_max = Some(100);
+        numbered.cores = vec![0, 0];
+        assert_eq!(measure(&numbered).total.good, 100);
+        let mut numbers = std::mem::take(&mut *seen.lock().unwrap());
+        numbers.sort_unstable();
+        assert_eq!(numbers, Vec::from_iter(0..100), "{load:?}");
+    }
+}
+
+#[test]
 fn uploads_arrive_whole() {
     for (body_bytes, is_chunked) in [(1, false), (200_000, false), (1, true), (200_000, true)] {
         let received = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&received);
         let address = backend(move |mut stream, _| {
-            if !read_head(&mut stream) {
+            if read_head(&mut stream).is_none() {
                 return;
             }
             let mut bytes = Vec::new();

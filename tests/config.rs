@@ -7,9 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use corelane::config::file::File;
-use corelane::config::keys::{Key, Kind, Scope};
-use corelane::config::plan::{Address, Engine, HostPolicy, Level, Plan};
+use corelane::config::keys::{Key, Scope};
+use corelane::config::kinds::Kind;
+use corelane::config::plan::{
+    Address, CheckKind, Destination, Engine, HashKey, HostPolicy, Level, Plan,
+};
 use corelane::config::{self, Source, defaults};
+use corelane::policy::ClusterId;
+use corelane::policy::balance::Algorithm;
+use corelane::policy::retry::{Cause, Statuses};
 
 const REFERENCE: &str = include_str!("../config.toml");
 const PROBLEMS: &str = "tests/config/problems.txt";
@@ -278,6 +284,157 @@ fn a_route_goes_before_its_cluster_before_the_top_level() {
 }
 
 #[test]
+fn balancing_and_health_are_quiet_by_default() {
+    let plan = plan("backends = [\"http://a\"]");
+    let cluster = &plan.clusters[0];
+    assert_eq!(cluster.algorithm, Algorithm::RoundRobin);
+    assert_eq!(
+        (&cluster.sticky, &cluster.breaker, &cluster.check),
+        (&None, &None, &None)
+    );
+    assert_eq!((cluster.fail_open, cluster.hedge_percentile), (false, None));
+    assert_eq!((cluster.connections_max, cluster.queue_max), (0, 1024));
+    assert_eq!((cluster.failover, cluster.backup.is_none()), (None, true));
+    let passive = &cluster.passive;
+    assert_eq!((cluster.rules.errors_max, passive.share_percent), (5, 50));
+    assert!(passive.on.has(Cause::Status(502)) && !passive.on.has(Cause::Status(500)));
+    let route = &plan.routes[0];
+    assert_eq!((route.retry.attempts, route.requests_max), (1, 0));
+    assert_eq!((plan.budget.percent, plan.budget.least), (20, 3));
+    assert_eq!((&plan.webhook, plan.stuck_ns), (&None, 1_000_000_000));
+}
+
+#[test]
+fn a_cluster_sets_what_the_top_level_sets_for_all() {
+    let plan = plan(
+        r#"
+        [load_balancer]
+        algorithm = "consistent_hash"
+        hash_key = "path"
+        [health_check]
+        type = "tcp"
+        interval = "3s"
+        [circuit_breaker]
+        enabled = true
+        ratio = 20
+        [[clusters]]
+        name = "a"
+        backends = ["http://a"]
+        [clusters.health_check]
+        type = "http"
+        path = "/healthz"
+        host = "a.example"
+        body = "fine"
+        [[clusters]]
+        name = "b"
+        backends = ["http://b"]
+        load_balancer = { algorithm = "ip_hash" }
+        health_check = { type = "off", rise = 7 }
+        circuit_breaker = { enabled = false }
+        passive_health = { errors = 0 }
+        [[routes]]
+        cluster = "a"
+        "#,
+    );
+    let [a, b] = &plan.clusters[..] else {
+        panic!("two clusters")
+    };
+    let hashed = |bound_percent| Algorithm::ConsistentHash { bound_percent };
+    assert_eq!(
+        (a.algorithm, &a.hash_key),
+        (hashed(Some(125)), &HashKey::Path)
+    );
+    assert_eq!((b.algorithm, &b.hash_key), (hashed(None), &HashKey::Ip));
+    let check = a.check.as_ref().unwrap();
+    assert_eq!(
+        (check.interval_ns, check.timeout_ns),
+        (3_000_000_000, 2_000_000_000)
+    );
+    let expected = CheckKind::Http {
+        method: "GET".into(),
+        path: "/healthz".into(),
+        host: Some("a.example".into()),
+        fields: Vec::new(),
+        statuses: Statuses([(200, 299), (300, 399)].into()),
+        body: "fine".into(),
+    };
+    assert_eq!(check.kind, expected);
+    assert_eq!(b.check, None);
+    assert_eq!((a.rules.rise, b.rules.rise), (2, 7));
+    assert_eq!(
+        a.breaker.as_ref().map(|breaking| breaking.breaker.percent),
+        Some(20)
+    );
+    assert_eq!(b.breaker, None);
+    assert_eq!((a.rules.errors_max, b.rules.errors_max), (5, 0));
+}
+
+#[test]
+fn backups_come_last_and_clusters_fail_over() {
+    let plan = plan(
+        r#"
+        [[clusters]]
+        name = "a"
+        backends = [{ url = "http://a", backup = true }, "http://b", { url = "http://c", weight = 0, backup = true }, "http://d"]
+        failover = "b"
+        [[clusters]]
+        name = "b"
+        backends = ["http://e"]
+        [[routes]]
+        cluster = "a"
+        "#,
+    );
+    let urls: Vec<&str> = plan.backends.iter().map(|backend| &*backend.url).collect();
+    assert_eq!(
+        urls,
+        ["http://b", "http://d", "http://a", "http://c", "http://e"]
+    );
+    let backups: Vec<bool> = plan.backends.iter().map(|backend| backend.backup).collect();
+    assert_eq!(backups, [false, false, true, true, false]);
+    let ids: Vec<u32> = plan.clusters[0].backends.iter().map(|id| id.0).collect();
+    assert_eq!(ids, [0, 1, 2, 3]);
+    assert_eq!(plan.clusters[0].failover, Some(ClusterId(1)));
+    assert!(plan.clusters[0].backup.is_some() && plan.clusters[1].backup.is_none());
+    let tags: BTreeSet<u64> = plan.backends.iter().map(|backend| backend.tag).collect();
+    assert_eq!(tags.len(), 5);
+}
+
+#[test]
+fn a_split_shares_out_by_weight() {
+    let plan = plan(
+        r#"
+        [[clusters]]
+        name = "stable"
+        backends = ["http://a"]
+        timeouts = { connect = "1s" }
+        [[clusters]]
+        name = "canary"
+        backends = ["http://b"]
+        timeouts = { connect = "1s", request = "5s" }
+        [[clusters]]
+        name = "next"
+        backends = ["http://c"]
+        timeouts = { connect = "1s" }
+        [[routes]]
+        split = [{ cluster = "next", weight = 0 }, { cluster = "stable", weight = 20 }, { cluster = "canary", weight = 10 }]
+        split_header = "X-Cluster"
+        timeouts = { request = "9s" }
+        "#,
+    );
+    let Destination::Split(split) = &plan.routes[0].destination else {
+        panic!("{:?}", plan.routes[0])
+    };
+    assert_eq!(split.order[..], [0, 1, 0].map(ClusterId));
+    assert_eq!(split.clusters[..], [2, 0, 1].map(ClusterId));
+    assert_eq!(split.header.as_deref(), Some("x-cluster"));
+    let timeouts = &plan.routes[0].timeouts;
+    assert_eq!(
+        (timeouts.connect_ns, timeouts.request_ns),
+        (1_000_000_000, 9_000_000_000)
+    );
+}
+
+#[test]
 fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
     let toml = "backends = [\"http://a\"]\n[server]\nshards = 2\n";
     let variable = ("CORELANE_SERVER__SHARDS", "3");
@@ -352,6 +509,52 @@ fn the_environment_sets_every_kind_of_key() {
 }
 
 #[test]
+fn the_environment_sets_balancing_and_health() {
+    let environment = [
+        ("CORELANE_LOAD_BALANCER__ALGORITHM", "consistent-hash"),
+        ("CORELANE_LOAD_BALANCER__HASH_KEY", "header:X-User"),
+        ("CORELANE_LOAD_BALANCER__HASH_BOUND", "off"),
+        ("CORELANE_HEALTH_CHECK__TYPE", "http"),
+        ("CORELANE_HEALTH_CHECK__HEADERS", "X-A: 1, X-B: 2"),
+        ("CORELANE_HEALTH_CHECK__STATUS", "2xx,404"),
+        ("CORELANE_RETRY__ON", "connect,500-504"),
+        ("CORELANE_STICKY__MAX_AGE", "1h"),
+        ("CORELANE_STICKY__COOKIE", "sid"),
+        ("CORELANE_EVENTS__WEBHOOK", "http://hooks.example:81/x?y"),
+    ];
+    let (_, plan) = load("backends = [\"http://a\"]", &environment, &[]).unwrap();
+    let cluster = &plan.clusters[0];
+    assert_eq!(
+        (cluster.algorithm, &cluster.hash_key),
+        (
+            Algorithm::ConsistentHash {
+                bound_percent: None
+            },
+            &HashKey::Header("x-user".into())
+        )
+    );
+    let check = cluster.check.as_ref().unwrap();
+    let CheckKind::Http {
+        fields, statuses, ..
+    } = &check.kind
+    else {
+        panic!("{check:?}");
+    };
+    assert_eq!(fields[..], ["X-A: 1".into(), "X-B: 2".into()]);
+    assert_eq!(statuses.0[..], [(200, 299), (404, 404)]);
+    let on = &plan.routes[0].retry.on;
+    assert_eq!((on.connect, on.closed), (true, false));
+    assert_eq!(on.statuses.0[..], [(500, 504)]);
+    let sticky = cluster.sticky.as_ref().unwrap();
+    assert_eq!((&*sticky.cookie, sticky.max_age_s), ("sid", Some(3600)));
+    let webhook = plan.webhook.as_ref().unwrap();
+    assert_eq!(
+        (&*webhook.authority, &*webhook.path),
+        ("hooks.example:81", "/x?y")
+    );
+}
+
+#[test]
 fn a_substituted_string_may_spell_a_number_or_a_list() {
     let toml = r#"
         backends = ["http://${HOST}:${PORT:-81}", { url = "http://b", weight = "${WEIGHT:-2}" }]
@@ -389,9 +592,38 @@ fn what_is_shown_loads_to_the_same_plan() {
         trusted_proxies = ["10.0.0.0/8"]
         [[clusters]]
         name = "a"
-        backends = [{ url = "http://A:80/", weight = 3 }, "http://[::1]:9"]
+        backends = [{ url = "http://A:80/", weight = 3 }, { url = "http://b", backup = true }, "http://[::1]:9"]
+        failover = "b"
         [clusters.load_balancer]
         algorithm = "weighted-round-robin"
+        [[clusters]]
+        name = "b"
+        backends = [{ url = "http://c", weight = 0, backup = true }, { url = "http://d", weight = 2 }]
+        [clusters.load_balancer]
+        algorithm = "consistent_hash"
+        hash_key = "cookie:Sid"
+        hash_bound = "off"
+        all_down = "open"
+        [clusters.health_check]
+        type = "http"
+        method = "POST"
+        path = "/h?a=$b"
+        host = "Health.example:81"
+        headers = ["X-A:1", "X-B: \"q\" $$"]
+        status = ["200-299", "404"]
+        body = "a \"quoted\"\nline of ${NONE:-x}"
+        [clusters.passive_health]
+        on = ["5xx", "connect", "429"]
+        [clusters.circuit_breaker]
+        enabled = true
+        on = []
+        [clusters.sticky]
+        cookie = "__Host-sid"
+        max_age = "90s"
+        [clusters.slow_start]
+        duration = "off"
+        [clusters.hedge]
+        percentile = 95
         [[routes]]
         name = "r"
         cluster = "a"
@@ -403,7 +635,11 @@ fn what_is_shown_loads_to_the_same_plan() {
         [routes.forwarding]
         host = { fixed = "x" }
         [[routes]]
-        cluster = "a"
+        split = [{ cluster = "a", weight = 2 }, { cluster = "b" }]
+        split_header = "X-Cluster"
+        [routes.retry]
+        backoff = "off"
+        on = ["timeout"]
     "#;
     for toml in ["backends = \"http://a\"", REFERENCE, &long_reference(), odd] {
         let shown = config::show(Source::of("config.toml", toml), false).unwrap();

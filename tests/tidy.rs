@@ -10,7 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use corelane::metrics::{BackendInfo, Info, ShardMetrics, render};
+use corelane::config;
+use corelane::ledger::Ledger;
+use corelane::metrics::{Info, ShardMetrics, render};
+use corelane::shared::Shared;
 
 /// Longest file, without its tests.
 const LINES_MAX: usize = 500;
@@ -26,6 +29,8 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &["monoio"],
         &[
             ("src/admin.rs", "a runtime of its own, on its own thread"),
+            ("src/admin/stream.rs", "the same"),
+            ("src/health.rs", "a runtime of its own, on its own thread"),
             (
                 "src/buf.rs",
                 "the buffer type is what the runtime reads into",
@@ -67,6 +72,7 @@ const DOORS: &[(&[&str], &[Listed])] = &[
             ("src/metrics/process.rs", "units of /proc"),
             ("src/mock.rs", "a program of its own: the backend"),
             ("src/peek.rs", "looks into a socket's queue"),
+            ("src/connect.rs", "names errors of the kernel that are ours"),
             (
                 "src/relay.rs",
                 "splices; the simulation has no descriptors, and copies",
@@ -86,6 +92,7 @@ const DOORS: &[(&[&str], &[Listed])] = &[
         &["std::thread", "thread::spawn"],
         &[
             ("src/admin.rs", "its own thread"),
+            ("src/admin/client.rs", "pauses between two looks"),
             (
                 "src/bench/compare/measure.rs",
                 "waits until memory has settled",
@@ -99,9 +106,11 @@ const DOORS: &[(&[&str], &[Listed])] = &[
                 "src/bench/run.rs",
                 "starts the threads of the load generator",
             ),
+            ("src/health.rs", "its own thread"),
             ("src/log/writer.rs", "its own thread: writing may block"),
             ("src/mock.rs", "a program of its own: the backend"),
             ("src/server.rs", "starts the shards"),
+            ("src/webhook.rs", "its own thread: posting may block"),
         ],
     ),
     (
@@ -354,7 +363,7 @@ struct Family {
 }
 
 /// Labels whose values come from our own lists; the others come from configuration, build or machine.
-const CLOSED_LABELS: [&str; 2] = ["code", "reason"];
+const CLOSED_LABELS: [&str; 5] = ["code", "reason", "result", "standing", "to"];
 
 fn metrics_page() -> String {
     let mut page = "# Metrics\n\n\
@@ -388,15 +397,12 @@ fn metrics_page() -> String {
 
 /// Everything that is rendered for one shard and one backend.
 fn families() -> Vec<(String, Family)> {
-    let info = Info {
-        backends: vec![BackendInfo {
-            cluster: "default".to_owned(),
-            backend: "http://127.0.0.1:3001".to_owned(),
-        }],
-        ..Info::default()
-    };
+    let text = "backends = [\"http://127.0.0.1:3001\"]";
+    let (_, plan) = config::load(config::Source::of("test", text)).unwrap();
+    let metrics = vec![Arc::new(ShardMetrics::new(1))];
+    let (shared, _changes) = Shared::new(Arc::new(plan), metrics, 1);
     let mut text = String::new();
-    render(&mut text, &[Arc::new(ShardMetrics::new(1))], &info);
+    render(&mut text, &shared, &Ledger::new(1), &Info::default(), 0);
     let mut families: Vec<(String, Family)> = Vec::new();
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {

@@ -9,6 +9,7 @@ mod support;
 #[path = "support/case.rs"]
 mod case;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -19,7 +20,7 @@ use corelane::metrics::Reason;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use case::{Act, Case, Check, Message, State, Step};
+use case::{Act, Case, Check, Deed, Message, State, Step};
 use support::peer::{Body, Closed, Head, Peer, show};
 use support::{ENGINES, PATIENCE, Proxy};
 
@@ -35,10 +36,12 @@ const CUTS_AT_ONCE: usize = 200;
 #[test]
 fn cases() {
     let chosen = std::env::var("CASE").unwrap_or_default();
-    let mut groups: BTreeMap<String, Vec<Case>> = BTreeMap::new();
+    let mut groups: BTreeMap<(String, Option<String>), Vec<Case>> = BTreeMap::new();
     for case in case::all() {
         if case.name.contains(&chosen) {
-            groups.entry(case.config.clone()).or_default().push(case);
+            let own = case.alone.then(|| case.name.clone());
+            let group = groups.entry((case.config.clone(), own));
+            group.or_default().push(case);
         }
     }
     // Long groups first, or the last worker would be alone with one.
@@ -72,14 +75,10 @@ fn cases() {
 }
 
 /// Refusals that no bytes on a wire bring about within a test, and why.
-const NOT_ON_THE_WIRE: [(&str, &str); 5] = [
+const NOT_ON_THE_WIRE: [(&str, &str); 4] = [
     (
         "bad_status",
         "a rule for responses, which count as bad_response",
-    ),
-    (
-        "no_backend",
-        "a cluster without a backend that takes traffic is not yet possible while it runs",
     ),
     (
         "internal",
@@ -208,26 +207,54 @@ fn run_group(engine: &str, cases: &[Case]) -> Vec<String> {
                 .map(|error| format!("{} ({engine}): {error}", case.name)),
         );
     }
-    proxy.stop();
+    match failures.is_empty() {
+        true => drop(proxy.stop()),
+        // It may have something to say to that; its own faults would hide what failed.
+        false => failures.push(proxy.all_said()),
+    }
     failures
 }
 
 /// The addresses that a configuration may name.
 struct Backends {
-    scripted: TcpListener,
+    scripted: Vec<Scripted>,
     refused: Socket,
     blackhole: Socket,
     /// They fill the black hole's queue.
     _waiting: Vec<Socket>,
 }
 
+/// A backend that a case plays.
+struct Scripted {
+    address: SocketAddr,
+    door: RefCell<Door>,
+}
+
+enum Door {
+    Open(TcpListener),
+    /// Bound, so that the port is nobody else's.
+    Shut(Socket),
+}
+
+/// Backends that a case may play.
+const SCRIPTED: usize = 3;
+
+fn bound(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SockAddr::from(address)).unwrap();
+    socket
+}
+
+fn address_of(socket: &Socket) -> SocketAddr {
+    socket.local_addr().unwrap().as_socket().unwrap()
+}
+
 impl Backends {
     fn new() -> Backends {
-        let any = SockAddr::from(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let refused = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        refused.bind(&any).unwrap();
-        let blackhole = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        blackhole.bind(&any).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let refused = bound(any);
+        let blackhole = bound(any);
         blackhole.listen(0).unwrap();
         let address = blackhole.local_addr().unwrap();
         let mut waiting = Vec::new();
@@ -237,12 +264,61 @@ impl Backends {
             let _ = one.connect(&address);
             waiting.push(one);
         }
+        let scripted = || {
+            let listener = TcpListener::bind(any).unwrap();
+            Scripted {
+                address: listener.local_addr().unwrap(),
+                door: RefCell::new(Door::Open(listener)),
+            }
+        };
         Backends {
-            scripted: TcpListener::bind("127.0.0.1:0").unwrap(),
+            scripted: (0..SCRIPTED).map(|_| scripted()).collect(),
             refused,
             blackhole,
             _waiting: waiting,
         }
+    }
+
+    /// Puts the addresses in place of their names.
+    fn named(&self, text: &str) -> String {
+        let mut text = text
+            .replace("{refused}", &address_of(&self.refused).to_string())
+            .replace("{blackhole}", &address_of(&self.blackhole).to_string())
+            .replace("{backend}", &self.scripted[0].address.to_string());
+        for (at, scripted) in self.scripted.iter().enumerate() {
+            let name = format!("{{backend{}}}", at + 1);
+            text = text.replace(&name, &scripted.address.to_string());
+        }
+        text
+    }
+}
+
+impl Scripted {
+    fn down(&self) {
+        // Two sockets cannot have the address at once.
+        let placeholder = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        drop(self.door.replace(Door::Shut(placeholder)));
+        self.door.replace(Door::Shut(bound(self.address)));
+    }
+
+    fn up(&self) {
+        let placeholder = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let Door::Shut(socket) = self.door.replace(Door::Shut(placeholder)) else {
+            panic!("it was not down");
+        };
+        socket.listen(128).unwrap();
+        self.door.replace(Door::Open(socket.into()));
+    }
+
+    /// A connection that waits to be accepted.
+    fn accept(&self) -> Option<Peer> {
+        let Door::Open(listener) = &*self.door.borrow() else {
+            return None;
+        };
+        listener.set_nonblocking(true).unwrap();
+        let (stream, _) = listener.accept().ok()?;
+        stream.set_nonblocking(false).unwrap();
+        Some(Peer::new(stream))
     }
 }
 
@@ -274,21 +350,7 @@ fn config(engine: &str, own: &str, backends: &Backends) -> String {
     for (key, value) in keys {
         text.push_str(&format!("{key} = {value}\n"));
     }
-    let name = |socket: &Socket| {
-        socket
-            .local_addr()
-            .unwrap()
-            .as_socket()
-            .unwrap()
-            .to_string()
-    };
-    (text + &raw)
-        .replace(
-            "{backend}",
-            &backends.scripted.local_addr().unwrap().to_string(),
-        )
-        .replace("{refused}", &name(&backends.refused))
-        .replace("{blackhole}", &name(&backends.blackhole))
+    backends.named(&(text + &raw))
 }
 
 fn run_case(
@@ -299,10 +361,13 @@ fn run_case(
 ) -> Result<(), String> {
     let client = Peer::new(TcpStream::connect(proxy.address).unwrap());
     Run::new(proxy, backends, client, case, false).all(&case.steps)?;
-    let Some((Step::ClientSends(first), rest)) = case.steps.split_first() else {
+    let Some((step, rest)) = case.steps.split_first() else {
         return Ok(());
     };
-    if case.whole {
+    let Deed::ClientSends(first) = &step.deed else {
+        return Ok(());
+    };
+    if case.whole || case.alone {
         return Ok(());
     }
     let head_len = first
@@ -319,8 +384,8 @@ fn run_case(
     for batch in batches {
         for (cut, client) in batch.iter().zip(first_parts(proxy, first, batch)?) {
             let mut run = Run::new(proxy, backends, client, case, true);
-            let second = Step::ClientSends(first[*cut..].to_vec());
-            run.step(&second)
+            let second = Deed::ClientSends(first[*cut..].to_vec());
+            run.deed(0, &second)
                 .and_then(|()| run.all(rest))
                 .map_err(|error| format!("cut at {cut}: {error}"))?;
         }
@@ -347,14 +412,28 @@ fn first_parts(proxy: &Proxy, first: &[u8], cuts: &[usize]) -> Result<Vec<Peer>,
 struct Run<'r> {
     proxy: &'r mut Proxy,
     backends: &'r Backends,
-    client: Option<Peer>,
-    /// The backend connection of the last exchange, and those before.
-    backend: Option<Peer>,
-    earlier: Vec<Peer>,
+    clients: Vec<Client>,
+    sides: Vec<Side>,
     lines_before: usize,
     /// The log is flushed at each tick only: looked at once per case, not once per cut.
     is_cut: bool,
     rejected_before: BTreeMap<String, u64>,
+}
+
+/// A client's end of its connection.
+#[derive(Default)]
+struct Client {
+    peer: Option<Peer>,
+    /// Name and value of the last cookie that it was given.
+    cookie: String,
+}
+
+/// A backend's end of the connections to it.
+#[derive(Default)]
+struct Side {
+    /// The connection of the last exchange, and those before.
+    peer: Option<Peer>,
+    earlier: Vec<Peer>,
 }
 
 impl<'r> Run<'r> {
@@ -365,113 +444,148 @@ impl<'r> Run<'r> {
         case: &Case,
         is_cut: bool,
     ) -> Run<'r> {
-        let counted = case.steps.iter().filter_map(|step| match step {
-            Step::Counted(label) => Some((label.clone(), proxy.metric(&rejected(label)))),
+        let counted = case.steps.iter().filter_map(|step| match &step.deed {
+            Deed::Counted(label) => Some((label.clone(), proxy.metric(&rejected(label)))),
             _ => None,
         });
         let rejected_before = counted.collect();
+        let most = case.steps.iter().map(|step| step.number).max();
+        let mut clients: Vec<Client> = Vec::new();
+        clients.resize_with(most.unwrap_or_default() + 1, Client::default);
+        clients[0].peer = Some(client);
         Run {
             lines_before: proxy.logged().len(),
             is_cut,
             proxy,
             backends,
-            client: Some(client),
-            backend: None,
-            earlier: Vec::new(),
+            clients,
+            sides: backends.scripted.iter().map(|_| Side::default()).collect(),
             rejected_before,
         }
     }
 
     fn all(&mut self, steps: &[Step]) -> Result<(), String> {
-        for (number, step) in steps.iter().enumerate() {
-            self.step(step).map_err(|error| {
+        for (at, step) in steps.iter().enumerate() {
+            self.deed(step.number, &step.deed).map_err(|error| {
                 let mut shown = format!("{step:?}");
                 shown.truncate(200);
-                format!("step {number}, {shown}: {error}")
+                format!("step {at}, {shown}: {error}")
             })?;
         }
         self.nothing_left()
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), String> {
-        const CLIENT: &str = "the client's connection was closed by the case";
-        match step {
-            Step::ClientSends(bytes) => self.client.as_mut().expect(CLIENT).send(bytes),
-            Step::BackendSends(bytes) => self.backend()?.send(bytes),
-            Step::Client(act) => act_on(&mut self.client, *act),
-            Step::Backend(act) => act_on(&mut self.backend, *act),
-            Step::ClientGets(message) => {
-                let client = self.client.as_mut().expect(CLIENT);
-                gets(client, message, false)?;
+    fn deed(&mut self, number: usize, deed: &Deed) -> Result<(), String> {
+        match deed {
+            Deed::ClientSends(bytes) => self.client_sends(number, bytes),
+            Deed::BackendSends(bytes) => self.backend(number)?.send(bytes),
+            Deed::Client(act) => act_on(&mut self.clients[number].peer, *act),
+            Deed::Backend(Act::Down) => self.backends.scripted[number].down(),
+            Deed::Backend(Act::Up) => self.backends.scripted[number].up(),
+            Deed::Backend(act) => act_on(&mut self.sides[number].peer, *act),
+            Deed::ClientGets(message) => {
+                let head = gets(self.client(number), message, false)?;
+                if let Some(cookie) = head.all("Set-Cookie").last() {
+                    let pair = cookie.split(';').next().unwrap_or_default();
+                    self.clients[number].cookie = pair.to_owned();
+                }
             }
-            Step::BackendGets(message) => {
-                let is_new = self.next_backend()?;
+            Deed::BackendGets(message) => {
+                let is_new = self.next_backend(number)?;
                 if message.is_new.is_some_and(|wanted| wanted != is_new) {
                     return Err(format!("on a new connection: {is_new}"));
                 }
-                gets(self.backend()?, message, true)?;
+                gets(self.backend(number)?, message, true)?;
             }
-            Step::ClientRaw(bytes) => self.client.as_mut().expect(CLIENT).raw(bytes)?,
-            Step::BackendRaw(bytes) => {
-                if self.backend.is_none() {
-                    self.next_backend()?;
+            Deed::ClientRaw(bytes) => self.client(number).raw(bytes)?,
+            Deed::BackendRaw(bytes) => {
+                if self.sides[number].peer.is_none() {
+                    self.next_backend(number)?;
                 }
-                self.backend()?.raw(bytes)?;
+                self.backend(number)?.raw(bytes)?;
             }
-            Step::ClientSees(State::Open) => self.still_open()?,
-            Step::ClientSees(state) => sees(self.client.as_mut().expect(CLIENT), *state)?,
-            Step::BackendSees(state) => sees(self.backend()?, *state)?,
-            Step::Counted(label) => {
+            Deed::ClientSees(State::Open) => self.still_open(number)?,
+            Deed::ClientSees(state) => sees(self.client(number), *state)?,
+            Deed::BackendSees(state) => sees(self.backend(number)?, *state)?,
+            Deed::Counted(label) => {
                 let before = self.rejected_before[label];
                 self.proxy
                     .wait_for_metric(&rejected(label), |now| now > before)?;
             }
-            Step::Logged(_) if self.is_cut => {}
-            Step::Logged(text) => {
-                self.proxy.wait_for_line(self.lines_before, text)?;
+            Deed::Until(metric, value) => {
+                self.proxy.wait_for_metric(metric, |now| now == *value)?;
+            }
+            Deed::Logged(_) if self.is_cut => {}
+            Deed::Logged(text) => {
+                let text = self.backends.named(text);
+                self.proxy.wait_for_line(self.lines_before, &text)?;
             }
         }
         Ok(())
     }
 
-    fn backend(&mut self) -> Result<&mut Peer, String> {
-        self.backend
-            .as_mut()
-            .ok_or("there is no backend connection".to_owned())
+    /// On its connection; one that has none opens one.
+    fn client_sends(&mut self, number: usize, bytes: &[u8]) {
+        let client = &mut self.clients[number];
+        let cookie = std::mem::take(&mut client.cookie);
+        let address = self.proxy.address;
+        let connect = || Peer::new(TcpStream::connect(address).unwrap());
+        let peer = client.peer.get_or_insert_with(connect);
+        match find(bytes, b"{cookie}") {
+            Some(at) => {
+                let (before, rest) = bytes.split_at(at);
+                let after = &rest[b"{cookie}".len()..];
+                peer.send(&[before, cookie.as_bytes(), after].concat());
+            }
+            None => peer.send(bytes),
+        }
+        client.cookie = cookie;
     }
 
-    /// Waits for bytes on the backend connection, or for a new one. Whether it is new.
-    fn next_backend(&mut self) -> Result<bool, String> {
+    fn client(&mut self, number: usize) -> &mut Peer {
+        let peer = self.clients[number].peer.as_mut();
+        peer.expect("the client has a connection")
+    }
+
+    fn backend(&mut self, number: usize) -> Result<&mut Peer, String> {
+        let peer = self.sides[number].peer.as_mut();
+        peer.ok_or("there is no backend connection".to_owned())
+    }
+
+    /// Waits for bytes on the backend's connection, or for a new one. Whether it is new.
+    fn next_backend(&mut self, number: usize) -> Result<bool, String> {
+        let (scripted, side) = (&self.backends.scripted[number], &mut self.sides[number]);
         loop {
-            if let Some(backend) = &mut self.backend {
-                match backend.at_hand() {
+            if let Some(peer) = &mut side.peer {
+                match peer.at_hand() {
                     Some([]) => {}
                     Some(_) => return Ok(false),
-                    None => self.backend = None,
+                    None => side.peer = None,
                 }
             }
-            let listener = self.backends.scripted.as_fd();
-            let mut fds = vec![PollFd::from_borrowed_fd(listener, PollFlags::IN)];
-            if let Some(backend) = &self.backend {
-                fds.push(PollFd::from_borrowed_fd(
-                    backend.stream.as_fd(),
-                    PollFlags::IN,
-                ));
+            if let Some(peer) = scripted.accept() {
+                side.earlier.extend(side.peer.replace(peer));
+                return Ok(true);
             }
+            let door = scripted.door.borrow();
+            let listener = match &*door {
+                Door::Open(listener) => Some(listener.as_fd()),
+                Door::Shut(_) => None,
+            };
+            let stream = side.peer.as_ref().map(|peer| peer.stream.as_fd());
+            let fds = listener.into_iter().chain(stream);
+            let mut fds: Vec<_> = fds
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+                .collect();
             let patience = Timespec::try_from(PATIENCE).unwrap();
             if poll(&mut fds, Some(&patience)).unwrap() == 0 {
                 return Err("nothing came to the backend".to_owned());
-            }
-            if fds[0].revents().contains(PollFlags::IN) {
-                let (stream, _) = self.backends.scripted.accept().unwrap();
-                self.earlier.extend(self.backend.replace(Peer::new(stream)));
-                return Ok(true);
             }
         }
     }
 
     /// One more exchange, which shows that both sides agree on where the last one ended.
-    fn still_open(&mut self) -> Result<(), String> {
+    fn still_open(&mut self, client: usize) -> Result<(), String> {
         let request = b"GET /still-open HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nopen".to_vec();
         let seen = Message {
@@ -483,14 +597,17 @@ impl<'r> Run<'r> {
             body: b"open".to_vec(),
             ..Message::default()
         };
-        self.step(&Step::ClientSends(request))?;
-        self.step(&Step::BackendGets(seen))?;
-        self.step(&Step::BackendSends(answer))?;
-        self.step(&Step::ClientGets(got))
+        self.deed(client, &Deed::ClientSends(request))?;
+        self.deed(0, &Deed::BackendGets(seen))?;
+        self.deed(0, &Deed::BackendSends(answer))?;
+        self.deed(client, &Deed::ClientGets(got))
     }
 
     fn nothing_left(&mut self) -> Result<(), String> {
-        for (who, peer) in [("client", &mut self.client), ("backend", &mut self.backend)] {
+        let clients = self.clients.iter_mut().map(|client| &mut client.peer);
+        let backends = self.sides.iter_mut().map(|side| &mut side.peer);
+        let clients = clients.map(|peer| ("client", peer));
+        for (who, peer) in clients.chain(backends.map(|peer| ("backend", peer))) {
             if let Some(left) = peer
                 .as_mut()
                 .and_then(Peer::at_hand)
@@ -499,14 +616,20 @@ impl<'r> Run<'r> {
                 return Err(format!("left at the {who}: {}", show(left)));
             }
         }
-        self.backends.scripted.set_nonblocking(true).unwrap();
-        let more = self.backends.scripted.accept();
-        self.backends.scripted.set_nonblocking(false).unwrap();
-        match more {
-            Ok(_) => Err("a connection to the backend that the case does not name".to_owned()),
-            Err(_) => Ok(()),
+        if self
+            .backends
+            .scripted
+            .iter()
+            .any(|one| one.accept().is_some())
+        {
+            return Err("a connection to the backend that the case does not name".to_owned());
         }
+        Ok(())
     }
+}
+
+fn find(bytes: &[u8], text: &[u8]) -> Option<usize> {
+    bytes.windows(text.len()).position(|some| some == text)
 }
 
 fn rejected(label: &str) -> String {
@@ -521,6 +644,7 @@ fn act_on(peer: &mut Option<Peer>, act: Act) {
         }
         Act::Close => *peer = None,
         Act::Reset => peer.take().expect("there is a connection").reset(),
+        Act::Down | Act::Up => unreachable!("not of a connection"),
     }
 }
 
@@ -539,16 +663,17 @@ fn sees(peer: &mut Peer, state: State) -> Result<(), String> {
     }
 }
 
-fn gets(peer: &mut Peer, message: &Message, is_request: bool) -> Result<(), String> {
+fn gets(peer: &mut Peer, message: &Message, is_request: bool) -> Result<Head, String> {
     let head = peer.head()?;
     check_head(&head, message)?;
     let interim = head.status().is_some_and(|status| status < 200);
     let bodiless = matches!(head.status(), Some(204 | 304));
     if message.head_only || interim || bodiless {
-        return Ok(());
+        return Ok(head);
     }
     let body = peer.body(&head, is_request)?;
-    check_body(&head, &body, message)
+    check_body(&head, &body, message)?;
+    Ok(head)
 }
 
 fn check_head(head: &Head, message: &Message) -> Result<(), String> {

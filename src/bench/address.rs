@@ -10,6 +10,11 @@ use crate::config::report::Fault;
 
 use super::load::{Message, Target};
 
+/// In a path or the value of a field, stands for the number of the request.
+const NUMBER: &str = "{n}";
+/// More requests than a run ever sends.
+const NUMBER_DIGITS: usize = 12;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url {
     /// With its port, when one was given.
@@ -94,26 +99,61 @@ pub fn field(text: &str) -> Result<(String, String), Fault> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// The head of the request for a target.
-pub(super) fn head(target: &Target, message: &Message, keep_alive: bool) -> Vec<u8> {
-    let mut head = format!("{} {} HTTP/1.1\r\n", message.method, target.url.path);
-    let is_host = |name: &str| name.eq_ignore_ascii_case("host");
-    if !message.fields.iter().any(|(name, _)| is_host(name)) {
-        head += &format!("Host: {}\r\n", target.url.authority);
+/// The head of the requests for a target.
+pub(super) struct Head {
+    /// With zeros where each has its own number.
+    bytes: Vec<u8>,
+    /// Where those are.
+    numbers: Vec<usize>,
+}
+
+impl Head {
+    pub(super) fn new(target: &Target, message: &Message, keep_alive: bool) -> Head {
+        let mut head = format!("{} {} HTTP/1.1\r\n", message.method, target.url.path);
+        let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+        if !message.fields.iter().any(|(name, _)| is_host(name)) {
+            head += &format!("Host: {}\r\n", target.url.authority);
+        }
+        for (name, value) in &message.fields {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if message.is_chunked {
+            head += "Transfer-Encoding: chunked\r\n";
+        } else if message.body_bytes > 0 || ["POST", "PUT"].contains(&message.method.as_str()) {
+            head += &format!("Content-Length: {}\r\n", message.body_bytes);
+        }
+        if !keep_alive {
+            head += "Connection: close\r\n";
+        }
+        head += "\r\n";
+        let mut pieces = head.split(NUMBER);
+        let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+        let mut numbers = Vec::new();
+        for piece in pieces {
+            numbers.push(bytes.len());
+            bytes.extend_from_slice(&[b'0'; NUMBER_DIGITS]);
+            bytes.extend_from_slice(piece.as_bytes());
+        }
+        Head { bytes, numbers }
     }
-    for (name, value) in &message.fields {
-        head += &format!("{name}: {value}\r\n");
+
+    /// Appends the head of the request with this number.
+    pub(super) fn write(&self, out: &mut Vec<u8>, mut number: u64) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        if self.numbers.is_empty() {
+            return;
+        }
+        let mut digits = [b'0'; NUMBER_DIGITS];
+        for digit in digits.iter_mut().rev() {
+            *digit += (number % 10) as u8;
+            number /= 10;
+        }
+        for place in &self.numbers {
+            let place = start + place;
+            out[place..place + NUMBER_DIGITS].copy_from_slice(&digits);
+        }
     }
-    if message.is_chunked {
-        head += "Transfer-Encoding: chunked\r\n";
-    } else if message.body_bytes > 0 || ["POST", "PUT"].contains(&message.method.as_str()) {
-        head += &format!("Content-Length: {}\r\n", message.body_bytes);
-    }
-    if !keep_alive {
-        head += "Connection: close\r\n";
-    }
-    head += "\r\n";
-    head.into_bytes()
 }
 
 #[cfg(test)]
@@ -207,8 +247,37 @@ mod tests {
             ),
         ];
         for (message, keep_alive, expected) in cases {
-            let head = head(&target, &message, keep_alive);
+            let mut head = Vec::new();
+            Head::new(&target, &message, keep_alive).write(&mut head, 0);
             assert_eq!(String::from_utf8(head).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn each_request_has_its_number() {
+        let target = Target {
+            url: Url::parse("http://a/{n}?{n}{n}").unwrap(),
+            address: ([127, 0, 0, 1], 80).into(),
+        };
+        let message = Message {
+            method: "GET".into(),
+            fields: vec![("B".into(), "<{n}>{m}".into())],
+            body_bytes: 0,
+            is_chunked: false,
+        };
+        let head = Head::new(&target, &message, true);
+        let mut out = b"before".to_vec();
+        for (number, digits) in [
+            (0, "000000000000"),
+            (120, "000000000120"),
+            (999_999_999_999, "999999999999"),
+        ] {
+            out.truncate("before".len());
+            head.write(&mut out, number);
+            let expected = format!(
+                "beforeGET /{digits}?{digits}{digits} HTTP/1.1\r\nHost: a\r\nB: <{digits}>{{m}}\r\n\r\n"
+            );
+            assert_eq!(String::from_utf8_lossy(&out), expected);
         }
     }
 }

@@ -3,8 +3,7 @@
 //! Decides: names and units of the result file. Invariant: durations are whole nanoseconds, shares are of 1, and
 //! every name that has a unit ends in it.
 
-use std::fmt::Write;
-
+use crate::json::{Object, quoted};
 use crate::version;
 
 use super::load::Load;
@@ -159,66 +158,4 @@ fn points(outcome: &Outcome) -> impl Iterator<Item = String> {
         out.number("wanted", point.wanted);
         out.finish()
     })
-}
-
-/// An object that is being written.
-#[derive(Default)]
-pub(super) struct Object {
-    inside: String,
-}
-
-impl Object {
-    pub(super) fn raw(&mut self, name: &str, value: &str) {
-        if !self.inside.is_empty() {
-            self.inside.push(',');
-        }
-        let _ = write!(self.inside, "{}:{value}", quoted(name));
-    }
-
-    pub(super) fn text(&mut self, name: &str, value: &str) {
-        self.raw(name, &quoted(value));
-    }
-
-    /// All our numbers are finite, and written as Rust does they are JSON.
-    pub(super) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
-        self.raw(name, &value.to_string());
-    }
-
-    pub(super) fn list(&mut self, name: &str, items: impl Iterator<Item = String>) {
-        let items: Vec<String> = items.collect();
-        self.raw(name, &format!("[{}]", items.join(",")));
-    }
-
-    pub(super) fn finish(self) -> String {
-        format!("{{{}}}", self.inside)
-    }
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            _ if character.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(character));
-            }
-            _ => out.push(character),
-        }
-    }
-    out.push('"');
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_escaped() {
-        assert_eq!(
-            quoted("a\"b\\c\nd\u{7f}é"),
-            "\"a\\\"b\\\\c\\u000ad\\u007fé\""
-        );
-    }
 }

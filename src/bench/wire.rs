@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Type};
 use crate::buf::Buf;
 use crate::io::{Socket, Stream};
 
+use super::address::Head;
 use super::answer::Answer;
 use super::tally::Trouble;
 use super::worker::{Batch, World};
@@ -66,12 +67,12 @@ pub(super) async fn connect(
 pub(super) async fn exchange(
     world: &World,
     socket: &Socket,
-    request: &[u8],
+    request: &Head,
     batch: &Batch,
 ) -> Result<bool, Trouble> {
     let mut buf = world.buffer();
     for _ in 0..batch.count {
-        buf.append().extend_from_slice(request);
+        request.write(buf.append(), world.number());
         buf = send_body(world, socket, buf, batch.count > 1).await?;
     }
     let (sent, mut buf) = send(world, socket, buf).await;

@@ -16,7 +16,7 @@ use crate::config::plan::Nanos;
 use crate::engine::Chosen;
 use crate::io::{Io, MonoioIo, Peek, Race, Socket, Stream, race};
 
-use super::address::head;
+use super::address::Head;
 use super::load::{Config, Judged, Load};
 use super::tally::{Tally, Trouble};
 use super::wire::{BUFFER_BYTES, connect, exchange};
@@ -44,6 +44,8 @@ pub(super) struct World {
     pub(super) end: Cell<Nanos>,
     /// Requests of this thread that may still be sent.
     left: Cell<u64>,
+    /// Requests of this thread so far.
+    begun: Cell<u64>,
     /// Users or connections that have not finished.
     pub(super) active: Cell<u32>,
     tally: RefCell<Tally>,
@@ -53,7 +55,7 @@ pub(super) struct World {
 /// Targets that share an address, and so connections.
 struct Group {
     address: SocketAddr,
-    requests: Vec<Vec<u8>>,
+    requests: Vec<Head>,
 }
 
 /// Requests that are sent together.
@@ -94,7 +96,7 @@ impl World {
     ) -> World {
         let mut groups: Vec<Group> = Vec::new();
         for target in &config.targets {
-            let request = head(target, &config.message, config.keep_alive);
+            let request = Head::new(target, &config.message, config.keep_alive);
             match groups
                 .iter_mut()
                 .find(|group| group.address == target.address)
@@ -119,6 +121,7 @@ impl World {
             origin: Cell::new(0),
             end: Cell::new(config.duration_ns()),
             left: Cell::new(config.requests_max.map_or(u64::MAX, share)),
+            begun: Cell::new(0),
             active: Cell::new(0),
             tally: RefCell::default(),
             buffers: RefCell::new(Free::new(BUFFER_BYTES, BUFFERS_KEPT)),
@@ -193,6 +196,13 @@ impl World {
         let granted = u64::from(count).min(self.left.get());
         self.left.set(self.left.get() - granted);
         u16::try_from(granted).unwrap_or(count)
+    }
+
+    /// For the next request: a number that no other one of the run has.
+    pub(super) fn number(&self) -> u64 {
+        let begun = self.begun.get();
+        self.begun.set(begun + 1);
+        begun * u64::from(self.threads) + u64::from(self.thread)
     }
 
     /// All requests that were allowed have been sent.

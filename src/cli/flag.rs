@@ -34,6 +34,9 @@ pub(super) enum Flag {
     ShowConfig,
     List,
     To,
+    Admin,
+    Cluster,
+    Wait,
     /// A key of a load test's scenario.
     Load(Key),
     Help,
@@ -75,7 +78,7 @@ impl Shape {
 }
 
 impl Flag {
-    const OWN: [Flag; 29] = [
+    const OWN: [Flag; 32] = [
         Flag::Config,
         Flag::Shards,
         Flag::LogLevel,
@@ -103,6 +106,9 @@ impl Flag {
         Flag::ShowConfig,
         Flag::List,
         Flag::To,
+        Flag::Admin,
+        Flag::Cluster,
+        Flag::Wait,
         Flag::Help,
         Flag::Version,
     ];
@@ -140,6 +146,9 @@ impl Flag {
             Flag::ShowConfig => switch("show-config"),
             Flag::List => switch("list"),
             Flag::To => value("to"),
+            Flag::Admin => value("admin"),
+            Flag::Cluster => value("cluster"),
+            Flag::Wait => switch("wait"),
             Flag::Load(key) => value(key.flag()),
             Flag::Help => switch("help").or('h'),
             Flag::Version => switch("version").or('V'),

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::RunArgs;
 use crate::config::Source;
-use crate::config::keys::{Key, LEVEL_NAMES, LEVELS};
+use crate::config::keys::Key;
+use crate::config::kinds::{LEVEL_NAMES, LEVELS};
 
 /// A larger file is no configuration.
 const CONFIG_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -28,6 +29,20 @@ impl ConfigText {
     /// Reads the file that the arguments name, or the first default one that exists.
     /// The error is a message for the person; its exit code is `Exit::Config`.
     pub fn read(args: &RunArgs, environment: Vec<(String, String)>) -> Result<ConfigText, String> {
+        let found = ConfigText::find(args, environment)?;
+        found.ok_or_else(|| {
+            format!(
+                "there is no configuration: looked for {}\n  name one with -c FILE or CORELANE_CONFIG, or try corelane demo",
+                DEFAULT_PATHS.join(" and ")
+            )
+        })
+    }
+
+    /// The same; `None` when none is named and no default one exists.
+    pub fn find(
+        args: &RunArgs,
+        environment: Vec<(String, String)>,
+    ) -> Result<Option<ConfigText>, String> {
         let get = |name: &str| {
             environment
                 .iter()
@@ -46,12 +61,7 @@ impl ConfigText {
         let (name, text) = match named.or_else(exists) {
             Some(path) => (path.display().to_string(), read_file(&path)?),
             None if get("CORELANE_BACKENDS").is_some() => ("(no file)".to_owned(), String::new()),
-            None => {
-                return Err(format!(
-                    "there is no configuration: looked for {}\n  name one with -c FILE or CORELANE_CONFIG, or try corelane demo",
-                    DEFAULT_PATHS.join(" and ")
-                ));
-            }
+            None => return Ok(None),
         };
         let mut flags = Vec::new();
         if let Some(shards) = args.shards {
@@ -64,12 +74,12 @@ impl ConfigText {
                 .map_or("", |at| LEVEL_NAMES[at]);
             flags.push((Key::LogLevel, "--log-level", name.to_owned()));
         }
-        Ok(ConfigText {
+        Ok(Some(ConfigText {
             name,
             text,
             environment,
             flags,
-        })
+        }))
     }
 
     pub fn source(&self) -> Source<'_> {

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::plan::{Address, Cidr, Listen};
+use super::plan::{Address, Cidr, Listen, Webhook};
 use super::report::Fault;
 use crate::h1::Method;
 use crate::policy::route::{HostPattern, MethodName};
@@ -84,6 +84,11 @@ pub(super) fn backend(url: &str) -> Result<(Address, Box<str>), Fault> {
         ));
         return Err(fault.hint("requests keep the path that the client sent"));
     }
+    origin(place)
+}
+
+/// What stands between `http://` and the path.
+fn origin(place: &str) -> Result<(Address, Box<str>), Fault> {
     let (host, port) = authority(place)?;
     let port = port.unwrap_or(80);
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -104,6 +109,39 @@ pub(super) fn backend(url: &str) -> Result<(Address, Box<str>), Fault> {
         },
         authority.into(),
     ))
+}
+
+/// `http://host:port/path`, to which events are posted.
+pub(super) fn webhook(url: &str) -> Result<Webhook, Fault> {
+    let hint = "write \"http://host:port/path\"";
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Err(Fault::new(format!("\"{url}\" is no URL")).hint(hint));
+    };
+    if scheme.eq_ignore_ascii_case("https") {
+        let fault = Fault::new("TLS to a webhook is not supported yet");
+        return Err(fault.hint("use http:// for now, to a proxy of its own if need be"));
+    }
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(Fault::new(format!("scheme \"{scheme}\" is not supported")).hint(hint));
+    }
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (place, path) = rest.split_at(end);
+    if place.contains('@') {
+        let fault = Fault::new("a user name or password in a webhook's URL is not supported");
+        return Err(fault.hint("remove what stands before the @"));
+    }
+    let (address, authority) = origin(place)?;
+    let path = if path.is_empty() {
+        "/".into()
+    } else {
+        target(path)?
+    };
+    Ok(Webhook {
+        url: url.into(),
+        address,
+        authority,
+        path,
+    })
 }
 
 /// One address, or a block whose host bits are zero.
@@ -139,6 +177,13 @@ pub(super) fn cidr(text: &str) -> Result<Cidr, Fault> {
 
 /// A fixed Host: `host[:port]`.
 pub(super) fn fixed_host(text: &str) -> Result<Box<str>, Fault> {
+    if let Some((_, rest)) = text.split_once("://") {
+        // Not the password.
+        let host = rest.rsplit('@').next().unwrap_or(rest);
+        let host = &host[..host.find('/').unwrap_or(host.len())];
+        let fault = Fault::new(format!("\"{text}\" is a URL, not a host"));
+        return Err(fault.hint(format!("did you mean \"{host}\"?")));
+    }
     let (host, port) = authority(text)?;
     Ok(port
         .map_or(host.clone(), |port| format!("{host}:{port}"))
@@ -163,6 +208,20 @@ pub(super) fn host_pattern(text: &str) -> Result<HostPattern, Fault> {
 
 /// A path as it stands in a request: from `/`, no query, percent-encoded.
 pub(super) fn path(text: &str) -> Result<Box<str>, Fault> {
+    let no_path = "no query, no fragment; other characters percent-encoded, as in a request";
+    written_path(text, false, no_path)
+}
+
+/// A path that may have a query.
+pub(super) fn target(text: &str) -> Result<Box<str>, Fault> {
+    written_path(
+        text,
+        true,
+        "other characters percent-encoded, as in a request",
+    )
+}
+
+fn written_path(text: &str, query: bool, help: &str) -> Result<Box<str>, Fault> {
     if !text.starts_with('/') {
         return Err(Fault::new(format!("\"{text}\" does not begin with /"))
             .hint(format!("did you mean \"/{text}\"?")));
@@ -175,7 +234,8 @@ pub(super) fn path(text: &str) -> Result<Box<str>, Fault> {
         let encoded = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
         let fine = match byte {
             b'%' => encoded(at + 1) && encoded(at + 2),
-            b'?' | b'#' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
+            b'?' => query,
+            b'#' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => false,
             byte => byte.is_ascii_graphic(),
         };
         if !fine {
@@ -183,8 +243,7 @@ pub(super) fn path(text: &str) -> Result<Box<str>, Fault> {
                 "\"{text}\" has a character that no path has, at byte {}",
                 at + 1
             ));
-            return Err(fault
-                .hint("no query, no fragment; other characters percent-encoded, as in a request"));
+            return Err(fault.hint(help));
         }
     }
     Ok(text.into())
@@ -424,6 +483,39 @@ mod tests {
             "", "a", "/a b", "/ä", "/a?b", "/a#b", "/%", "/%zz", "/%2", "/\u{7f}",
         ] {
             assert!(path(bad).is_err(), "{bad}");
+        }
+        assert!(target("/a?b=c&d").is_ok() && target("/?/?").is_ok());
+        for bad in ["", "a", "?a", "/a?b c", "/a?\r\n", "/a?b#c"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn webhooks_have_an_address_and_a_path() {
+        let cases = [
+            ("http://a", "a /"),
+            ("http://A.example:80/x?y", "a.example /x?y"),
+            ("http://[::1]:9/x", "[::1]:9 /x"),
+            ("https://a/x", "TLS to a webhook is not supported yet"),
+            ("unix:/run/x", "\"unix:/run/x\" is no URL"),
+            ("ftp://a", "scheme \"ftp\" is not supported"),
+            ("http:///x", "the host is missing"),
+            ("http://a?x", "\"?x\" does not begin with /"),
+            (
+                "http://a/#x",
+                "\"/#x\" has a character that no path has, at byte 2",
+            ),
+            (
+                "http://me:secret@a/",
+                "a user name or password in a webhook's URL is not supported",
+            ),
+        ];
+        for (url, expected) in cases {
+            let found = match webhook(url) {
+                Ok(webhook) => format!("{} {}", webhook.authority, webhook.path),
+                Err(fault) => fault.message,
+            };
+            assert_eq!(found, expected, "{url}");
         }
     }
 }

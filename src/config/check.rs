@@ -1,17 +1,19 @@
 //! What must hold between the parts of a configuration.
 //!
-//! Decides: names that must exist once, routes that must be reachable, clusters that must have a backend.
-//! May not know: TOML, the environment. Invariant: a `File` without notes becomes a `Plan` without questions.
+//! Decides: names that must exist once, routes that must be reachable, clusters that must have a backend and may
+//! not fail over in a circle. May not know: TOML, the environment, what settings say. Invariant: a `File` without
+//! notes becomes a `Plan` without questions.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
 
-use super::file::{Backend, File, Found, Settings};
-use super::keys::{BACKENDS_MAX, CLUSTERS_MAX, Key, ROUTES_MAX};
-use super::plan::Listen;
+use super::conflicts;
+use super::file::{Backend, Cluster, File, Found, Part, Settings};
+use super::kinds::{BACKENDS_MAX, CLUSTERS_MAX, ROUTES_MAX};
 use super::report::{At, Fault, Notes};
 use super::resolve::rules;
-use super::value::Value;
+
+/// Clusters of a circle that are named; the rest is left out.
+const CIRCLE_SHOWN_MAX: usize = 8;
 
 /// Notes every contradiction. `defaults` has a value for every key.
 pub(super) fn check(file: &File, defaults: &Settings, notes: &mut Notes) {
@@ -32,9 +34,14 @@ pub(super) fn check(file: &File, defaults: &Settings, notes: &mut Notes) {
     );
     unique("routes", file.routes.iter().map(|route| &route.name), notes);
     references(file, notes);
+    circles(&file.clusters, notes);
+    for (at, route) in file.routes.iter().enumerate() {
+        if let Some(parts) = &route.split {
+            split(parts, &format!("routes[{at}].split"), notes);
+        }
+    }
     reachable(file, notes);
-    listeners(file, defaults, notes);
-    limits(file, defaults, notes);
+    conflicts::note(file, defaults, notes);
 }
 
 /// Either `backends`, or `[[clusters]]` with `[[routes]]`.
@@ -119,6 +126,17 @@ fn cluster(backends: &Found<Vec<Backend>>, path: &str, notes: &mut Notes) {
     {
         let fault = Fault::new("every weight is 0: no backend would take traffic");
         notes.add(&backends.at, path, fault);
+    } else if backends
+        .value
+        .iter()
+        .all(|backend| backend.backup || backend.weight == Some(0))
+    {
+        let fault = Fault::new("all that have a weight are backups: there is nothing to back up");
+        notes.add(
+            &backends.at,
+            path,
+            fault.hint("leave backup out of one at least"),
+        );
     }
     let mut seen = HashMap::new();
     for (at, backend) in backends.value.iter().enumerate() {
@@ -160,31 +178,125 @@ fn unique<'a>(
     }
 }
 
+/// Clusters that are named must exist.
 fn references(file: &File, notes: &mut Notes) {
     let names: Vec<&str> = file
         .clusters
         .iter()
         .filter_map(|cluster| Some(cluster.name.as_ref()?.value.as_str()))
         .collect();
-    let known: HashMap<&str, ()> = names.iter().map(|name| (*name, ())).collect();
+    // Without any cluster, or with one whose name could not be read, that is the problem to report.
+    if names.is_empty() || names.len() < file.clusters.len() {
+        return;
+    }
+    let known: HashSet<&str> = names.iter().copied().collect();
+    let mut refer = |name: &Option<Found<String>>, path: &dyn Fn() -> String| {
+        let Some(name) = name
+            .as_ref()
+            .filter(|name| !known.contains(name.value.as_str()))
+        else {
+            return;
+        };
+        let fault = Fault::new(format!("there is no cluster \"{}\"", name.value));
+        let fault = fault.near(&name.value, names.iter().copied());
+        let fault = match fault.hint {
+            None if names.len() <= 8 => fault.hint(format!("clusters are: {}", names.join(", "))),
+            None | Some(_) => fault,
+        };
+        notes.add(&name.at, &path(), fault);
+    };
+    for (at, cluster) in file.clusters.iter().enumerate() {
+        refer(&cluster.failover, &|| format!("clusters[{at}].failover"));
+    }
     for (at, route) in file.routes.iter().enumerate() {
-        let Some(cluster) = &route.cluster else {
+        refer(&route.cluster, &|| format!("routes[{at}].cluster"));
+        for (part, each) in route
+            .split
+            .iter()
+            .flat_map(|split| &split.value)
+            .enumerate()
+        {
+            refer(&each.cluster, &|| {
+                format!("routes[{at}].split[{part}].cluster")
+            });
+        }
+    }
+}
+
+/// A request that no cluster can serve must not go round for ever.
+fn circles(clusters: &[Cluster], notes: &mut Notes) {
+    let mut indexes = HashMap::new();
+    for (at, cluster) in clusters.iter().enumerate() {
+        if let Some(name) = &cluster.name {
+            indexes.entry(name.value.as_str()).or_insert(at);
+        }
+    }
+    let next = |at: usize| {
+        let failover = clusters[at].failover.as_ref()?;
+        indexes.get(failover.value.as_str()).copied()
+    };
+    // The walk on which each cluster was met; a walk that meets itself has found a circle.
+    let mut met = vec![None; clusters.len()];
+    for start in 0..clusters.len() {
+        let mut at = Some(start);
+        while let Some(here) = at.filter(|here| met[*here].is_none()) {
+            met[here] = Some(start);
+            at = next(here);
+        }
+        if let Some(first) = at.filter(|here| met[*here] == Some(start)) {
+            circle(clusters, first, next, notes);
+        }
+    }
+}
+
+/// Notes the circle that leads from `first` back to it.
+fn circle(
+    clusters: &[Cluster],
+    first: usize,
+    next: impl Fn(usize) -> Option<usize>,
+    notes: &mut Notes,
+) {
+    let all: Vec<usize> =
+        std::iter::successors(Some(first), |at| next(*at).filter(|at| *at != first)).collect();
+    let begin = all.iter().copied().min().unwrap_or(first);
+    let Some(failover) = &clusters[begin].failover else {
+        return;
+    };
+    let turn = all.iter().position(|at| *at == begin).unwrap_or(0);
+    let name = |at: usize| clusters[at].name.as_ref().map_or("", |name| &name.value);
+    let mut shown: Vec<&str> = (0..all.len().min(CIRCLE_SHOWN_MAX))
+        .map(|step| name(all[(turn + step) % all.len()]))
+        .collect();
+    if all.len() > CIRCLE_SHOWN_MAX {
+        shown.push("…");
+    }
+    shown.push(name(begin));
+    let fault = Fault::new(format!("a circle: {}", shown.join(" → ")));
+    notes.add(
+        &failover.at,
+        &format!("clusters[{begin}].failover"),
+        fault.hint("leave failover out of one of them"),
+    );
+}
+
+fn split(parts: &Found<Vec<Part>>, path: &str, notes: &mut Notes) {
+    if parts.value.iter().all(|part| part.weight == Some(0)) {
+        let fault = Fault::new("every weight is 0: no cluster would take traffic");
+        notes.add(&parts.at, path, fault);
+    }
+    let mut seen = HashMap::new();
+    for (at, part) in parts.value.iter().enumerate() {
+        let Some(cluster) = &part.cluster else {
             continue;
         };
-        // Without any cluster, or with one whose name could not be read, that is the problem to report.
-        if names.len() == file.clusters.len()
-            && !names.is_empty()
-            && !known.contains_key(cluster.value.as_str())
-        {
-            let fault = Fault::new(format!("there is no cluster \"{}\"", cluster.value));
-            let fault = fault.near(&cluster.value, names.iter().copied());
-            let fault = match fault.hint {
-                None if names.len() <= 8 => {
-                    fault.hint(format!("clusters are: {}", names.join(", ")))
-                }
-                None | Some(_) => fault,
-            };
-            notes.add(&cluster.at, &format!("routes[{at}].cluster"), fault);
+        match seen.get(&cluster.value) {
+            None => drop(seen.insert(&cluster.value, at)),
+            Some(first) => notes.add(
+                &cluster.at,
+                &format!("{path}[{at}].cluster"),
+                Fault::new(format!("the same cluster as in {path}[{first}]"))
+                    .hint("a larger share is a weight"),
+            ),
         }
     }
 }
@@ -203,64 +315,5 @@ fn reachable(file: &File, notes: &mut Notes) {
         ));
         let fault = fault.hint("give it other hosts, another path or other methods");
         notes.add(&file.routes[route].at, &format!("routes[{route}]"), fault);
-    }
-}
-
-/// The admin port must not be reachable as the proxy's.
-fn listeners(file: &File, defaults: &Settings, notes: &mut Notes) {
-    let of = |key| file.settings.get(&key).or(defaults.get(&key));
-    let (Some(listen), Some(admin)) = (of(Key::ServerListen), of(Key::AdminListen)) else {
-        return;
-    };
-    let (Value::Listens(listens), Value::Socket(admin_address)) = (&listen.value, &admin.value)
-    else {
-        return;
-    };
-    let overlaps = |address: &SocketAddr| {
-        let any = address.ip().is_unspecified() || admin_address.ip().is_unspecified();
-        address.port() != 0
-            && address.port() == admin_address.port()
-            && (any || address.ip() == admin_address.ip())
-    };
-    for each in listens {
-        match each {
-            Listen::Tcp(address) if overlaps(address) => {
-                // Where the person wrote last: the admin's own line, or the listener that met its default.
-                let (at, path) = match &admin.at {
-                    At::Default => (&listen.at, "server.listen"),
-                    At::File(_) | At::Env(_) | At::Flag(_) => (&admin.at, "admin.listen"),
-                };
-                let fault = Fault::new(format!(
-                    "the port is taken twice: server.listen {address}, admin.listen {admin_address}"
-                ));
-                notes.add(
-                    at,
-                    path,
-                    fault.hint("give the admin listener a port of its own, or \"off\""),
-                );
-            }
-            Listen::Tcp(_) | Listen::Unix(_) => {}
-        }
-    }
-}
-
-/// A request line that no head can hold is a mistake, if it was written down.
-fn limits(file: &File, defaults: &Settings, notes: &mut Notes) {
-    let of = |key| {
-        file.settings
-            .get(&key)
-            .or(defaults.get(&key))
-            .map(|found| &found.value)
-    };
-    let (Some(line), Some(Value::Number(head))) =
-        (file.settings.get(&Key::RequestLine), of(Key::HeaderBytes))
-    else {
-        return;
-    };
-    if let Value::Number(bytes) = &line.value {
-        if bytes > head {
-            let fault = Fault::new("longer than limits.header_bytes, so it never takes effect");
-            notes.add(&line.at, "limits.request_line", fault);
-        }
     }
 }

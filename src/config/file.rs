@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::address;
-use super::keys::{HOSTS_MAX, Key, Kind, METHODS_MAX, Scope, WEIGHT_MAX};
+use super::keys::{Key, Scope};
 use super::plan::Address;
 use super::read::{Member, Node, Raw, join};
 use super::report::{At, Fault, Notes};
-use super::value::{self, Value, in_range, integer, texts, wrong_type};
+use super::tree::{backends, cluster, route, tables};
+use super::value::{self, Value, wrong_type};
 use crate::policy::route::{HostPattern, MethodName, PathPattern};
 
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub struct Backend {
     /// The address and its authority; `None` if the URL was refused.
     pub address: Option<(Address, Box<str>)>,
     pub weight: Option<u32>,
+    pub backup: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +47,7 @@ pub struct Cluster {
     pub at: At,
     pub name: Option<Found<String>>,
     pub backends: Option<Found<Vec<Backend>>>,
+    pub failover: Option<Found<String>>,
     pub settings: Settings,
 }
 
@@ -58,7 +60,18 @@ pub struct Route {
     pub path: Option<PathPattern>,
     pub methods: Option<Vec<MethodName>>,
     pub cluster: Option<Found<String>>,
+    /// In place of the cluster.
+    pub split: Option<Found<Vec<Part>>>,
+    /// A field's name in lower case.
+    pub split_header: Option<Found<String>>,
     pub settings: Settings,
+}
+
+/// One cluster of a split.
+#[derive(Debug)]
+pub struct Part {
+    pub cluster: Option<Found<String>>,
+    pub weight: Option<u32>,
 }
 
 impl File {
@@ -110,7 +123,7 @@ impl File {
 }
 
 /// The settings of one scope, and the members that are of its `own` structure.
-fn scope<'a>(
+pub(super) fn scope<'a>(
     members: &'a [Member],
     scope: Scope,
     prefix: &str,
@@ -193,8 +206,8 @@ fn setting(
                 .filter(|key| key.allows(scope))
                 .map(|key| key.leaf());
             let mut fault = Fault::new("unknown key").near(&leaf.name, here);
-            if let (None, Some(home)) = (&fault.hint, home(&leaf.name)) {
-                fault = fault.hint(format!("{} belongs in [{}]", leaf.name, home.section()));
+            if fault.hint.is_none() {
+                fault.hint = home(&leaf.name, scope);
             }
             notes.add(&leaf.name_at, &path, fault);
         }
@@ -203,8 +216,8 @@ fn setting(
 
 fn unknown_name(name: &str, scope: Scope, own: &[&'static str]) -> Fault {
     let fault = Fault::new("unknown key");
-    if let Some(home) = home(name).filter(|key| key.allows(scope)) {
-        return fault.hint(format!("{name} belongs in [{}]", home.section()));
+    if let Some(home) = home(name, scope) {
+        return fault.hint(home);
     }
     let sections = Key::settings()
         .filter(|key| key.allows(scope))
@@ -212,279 +225,16 @@ fn unknown_name(name: &str, scope: Scope, own: &[&'static str]) -> Fault {
     fault.near(name, own.iter().copied().chain(sections))
 }
 
-/// The section that has a key of this name.
-fn home(leaf: &str) -> Option<Key> {
-    Key::settings().find(|key| key.leaf() == leaf)
-}
-
-/// `[[name]]`, each table read by `read`.
-fn tables<T>(
-    node: &Node,
-    name: &str,
-    notes: &mut Notes,
-    read: impl Fn(&Node, &[Member], &str, &mut Notes) -> T,
-) -> Vec<T> {
-    let mut all = Vec::new();
-    match &node.raw {
-        Raw::List(nodes) => {
-            for (at, node) in nodes.iter().enumerate() {
-                let path = format!("{name}[{at}]");
-                match &node.raw {
-                    Raw::Table(members) => all.push(read(node, members, &path, notes)),
-                    raw @ (Raw::Text { .. }
-                    | Raw::Integer(_)
-                    | Raw::Flag(_)
-                    | Raw::List(_)
-                    | Raw::Other(_)) => notes.add(&node.at, &path, wrong_type("a table", raw)),
-                }
-            }
-        }
-        Raw::Table(members) => {
-            notes.add(
-                &node.at,
-                name,
-                Fault::new(format!("[{name}] is one of a list")).hint(format!("write [[{name}]]")),
-            );
-            all.push(read(node, members, &format!("{name}[0]"), notes));
-        }
-        raw @ (Raw::Text { .. } | Raw::Integer(_) | Raw::Flag(_) | Raw::Other(_)) => notes.add(
-            &node.at,
-            name,
-            wrong_type(&format!("tables [[{name}]]"), raw),
-        ),
-    }
-    all
-}
-
-fn cluster(node: &Node, members: &[Member], path: &str, notes: &mut Notes) -> Cluster {
-    let (settings, own) = scope(members, Scope::Cluster, path, &["name", "backends"], notes);
-    let mut cluster = Cluster {
-        at: node.at.clone(),
-        name: None,
-        backends: None,
-        settings,
-    };
-    for member in &own {
-        let path = join(path, &member.name);
-        match member.name.as_str() {
-            "name" => cluster.name = name(&member.node, &path, notes),
-            _ => cluster.backends = backends(&member.node, &path, notes),
-        }
-    }
-    for (required, why) in [
-        ("name", "routes refer to it"),
-        ("backends", "nothing else takes its traffic"),
-    ] {
-        if !own.iter().any(|member| member.name == required) {
-            notes.add(
-                &node.at,
-                &join(path, required),
-                Fault::new(format!("missing: {why}")),
-            );
-        }
-    }
-    cluster
-}
-
-fn route(node: &Node, members: &[Member], path: &str, notes: &mut Notes) -> Route {
-    let names = ["name", "hosts", "path_prefix", "path", "methods", "cluster"];
-    let (settings, own) = scope(members, Scope::Route, path, &names, notes);
-    let mut route = Route {
-        at: node.at.clone(),
-        name: None,
-        hosts: Some(Vec::new()),
-        path: Some(PathPattern::Prefix("/".into())),
-        methods: Some(Vec::new()),
-        cluster: None,
-        settings,
-    };
-    for member in &own {
-        let node = &member.node;
-        let path = join(path, &member.name);
-        match member.name.as_str() {
-            "name" => route.name = name(node, &path, notes),
-            "cluster" => route.cluster = name(node, &path, notes),
-            "hosts" => route.hosts = patterns(node, &path, HOSTS_MAX, address::host_pattern, notes),
-            "methods" => route.methods = patterns(node, &path, METHODS_MAX, address::method, notes),
-            "path" => route.path = path_of(node, &path, notes).map(PathPattern::Exact),
-            _ => route.path = path_of(node, &path, notes).map(PathPattern::Prefix),
-        }
-    }
-    let has = |name: &str| own.iter().find(|member| member.name == name);
-    if let (Some(_), Some(second)) = (has("path"), has("path_prefix")) {
-        notes.add(
-            &second.name_at,
-            &join(path, "path_prefix"),
-            Fault::new("path is set too").hint("keep one of them"),
-        );
-    }
-    if has("cluster").is_none() {
-        notes.add(
-            &node.at,
-            &join(path, "cluster"),
-            Fault::new("missing: a route names the cluster that serves it"),
-        );
-    }
-    route
-}
-
-fn name(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<String>> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    match &node.raw {
-        Raw::Text { text, .. } => {
-            if !(1..=64).contains(&text.len()) || !text.bytes().all(good) {
-                let fault = Fault::new(format!("\"{text}\" is no name"));
-                notes.add(
-                    &node.at,
-                    path,
-                    fault.hint("letters, digits, dot, dash and underscore, 1 to 64"),
-                );
-            }
-            Some(Found {
-                value: text.clone(),
-                at: node.at.clone(),
-            })
-        }
-        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_)) => {
-            notes.add(&node.at, path, wrong_type("a name", raw));
-            None
-        }
-    }
-}
-
-fn path_of(node: &Node, path: &str, notes: &mut Notes) -> Option<Box<str>> {
-    let read = match &node.raw {
-        Raw::Text { text, .. } => address::path(text),
-        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_)) => {
-            Err(wrong_type("a path such as \"/api\"", raw))
-        }
-    };
-    read.map_err(|fault| notes.add(&node.at, path, fault)).ok()
-}
-
-fn patterns<T>(
-    node: &Node,
-    path: &str,
-    max: usize,
-    parse: impl Fn(&str) -> Result<T, Fault>,
-    notes: &mut Notes,
-) -> Option<Vec<T>> {
-    let items = texts(node, "a list of strings", path, notes)?;
-    if items.is_empty() {
-        notes.add(
-            &node.at,
-            path,
-            Fault::new("the list is empty").hint("leave the key out to match any"),
-        );
-        return None;
-    }
-    if items.len() > max {
-        notes.add(
-            &node.at,
-            path,
-            Fault::new(format!("{} items, at most {max} are allowed", items.len())),
-        );
-        return None;
-    }
-    let mut note = |item: &value::Item<'_>, fault| notes.add(&item.node.at, &item.path, fault);
-    let read: Vec<T> = items
-        .iter()
-        .filter_map(|item| parse(item.text).map_err(|fault| note(item, fault)).ok())
+/// Says which sections have a key of this name.
+fn home(leaf: &str, scope: Scope) -> Option<String> {
+    let homes: Vec<String> = Key::settings()
+        .filter(|key| key.leaf() == leaf && key.allows(scope))
+        .map(|key| format!("[{}]", key.section()))
         .collect();
-    (read.len() == items.len()).then_some(read)
-}
-
-fn backends(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<Vec<Backend>>> {
-    let all = match &node.raw {
-        Raw::List(nodes) => {
-            let read = |(at, node)| backend(node, &format!("{path}[{at}]"), notes);
-            nodes.iter().enumerate().map(read).collect()
-        }
-        Raw::Text { .. } => {
-            let items = texts(node, "", path, notes)?;
-            items
-                .iter()
-                .map(|item| address_of(item.text, &node.at, path, notes))
-                .collect()
-        }
-        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::Table(_) | Raw::Other(_)) => {
-            notes.add(&node.at, path, wrong_type("a list of URLs", raw));
-            return None;
-        }
-    };
-    Some(Found {
-        value: all,
-        at: node.at.clone(),
+    let (last, others) = homes.split_last()?;
+    Some(if others.is_empty() {
+        format!("{leaf} belongs in {last}")
+    } else {
+        format!("{leaf} belongs in {} or {last}", others.join(", "))
     })
-}
-
-fn backend(node: &Node, path: &str, notes: &mut Notes) -> Backend {
-    let refused = || Backend {
-        at: node.at.clone(),
-        url: String::new(),
-        address: None,
-        weight: None,
-    };
-    let members = match &node.raw {
-        Raw::Text { text, .. } => return address_of(text, &node.at, path, notes),
-        Raw::Table(members) => members,
-        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Other(_)) => {
-            notes.add(&node.at, path, wrong_type("a URL or { url, weight }", raw));
-            return refused();
-        }
-    };
-    let mut backend = refused();
-    for member in members {
-        let path = join(path, &member.name);
-        match (member.name.as_str(), &member.node.raw) {
-            ("url", Raw::Text { text, .. }) => {
-                let weight = backend.weight;
-                backend = Backend {
-                    weight,
-                    ..address_of(text, &member.node.at, &path, notes)
-                };
-            }
-            ("url", raw) => notes.add(&member.node.at, &path, wrong_type("a URL", raw)),
-            ("weight", raw) => match weight(raw) {
-                Ok(weight) => backend.weight = Some(weight),
-                Err(fault) => notes.add(&member.node.at, &path, fault),
-            },
-            (name, _) => notes.add(
-                &member.name_at,
-                &path,
-                Fault::new("unknown key").near(name, ["url", "weight"]),
-            ),
-        }
-    }
-    if !members.iter().any(|member| member.name == "url") {
-        notes.add(&node.at, &join(path, "url"), Fault::new("missing"));
-    }
-    backend
-}
-
-fn weight(raw: &Raw) -> Result<u32, Fault> {
-    let bounds = Kind::Whole {
-        min: 0,
-        max: WEIGHT_MAX,
-        word: None,
-    }
-    .bounds();
-    let number = integer(raw).map_err(|hint| {
-        let fault = wrong_type(&bounds, raw);
-        hint.into_iter().fold(fault, Fault::hint)
-    })?;
-    let weight = in_range(number, 0, WEIGHT_MAX).and_then(|weight| u32::try_from(weight).ok());
-    weight.ok_or_else(|| Fault::new(format!("{number} is not in {bounds}")))
-}
-
-fn address_of(url: &str, at: &At, path: &str, notes: &mut Notes) -> Backend {
-    let address = address::backend(url)
-        .map_err(|fault| notes.add(at, path, fault))
-        .ok();
-    Backend {
-        at: at.clone(),
-        url: url.to_owned(),
-        address,
-        weight: None,
-    }
 }

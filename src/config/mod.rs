@@ -8,14 +8,21 @@
 //! `value` (raw to typed), `file`, `check`, `resolve`, `plan`; `report` says what is wrong, `show` what counts.
 
 mod address;
+mod causes;
+mod chain;
 mod check;
+mod conflicts;
 pub mod file;
 pub mod keys;
+pub mod kinds;
+mod list;
+mod message;
 pub mod plan;
 pub(crate) mod read;
 pub mod report;
 mod resolve;
 mod show;
+mod tree;
 pub(crate) mod units;
 pub mod value;
 

@@ -7,9 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::h1::Limits;
-use crate::policy::balance::Balance;
+use crate::policy::balance::{Algorithm, Balance};
+use crate::policy::retry::{Budget, Causes, Retry, Statuses};
 use crate::policy::route::Router;
 use crate::policy::{BackendId, ClusterId};
+use crate::policy::{adaptive, health};
 
 pub use crate::policy::Nanos;
 
@@ -37,6 +39,12 @@ pub struct Plan {
     pub clusters: Vec<Cluster>,
     /// Indexed by `BackendId`: all backends of all clusters.
     pub backends: Vec<Backend>,
+    /// Bounds the retries and hedges of the process.
+    pub budget: Budget,
+    /// Where changes of health are posted.
+    pub webhook: Option<Webhook>,
+    /// A shard without a sign of life for this long is reported.
+    pub stuck_ns: Nanos,
 }
 
 impl Plan {
@@ -148,13 +156,34 @@ impl Cidr {
 pub struct Route {
     /// As in the configuration, or `routes[3]`.
     pub name: Box<str>,
-    pub cluster: ClusterId,
+    pub destination: Destination,
+    /// Requests in flight in the process, beyond which more are refused; 0 is no limit.
+    pub requests_max: u32,
+    pub retry: Retry,
     /// Largest request body in bytes; `None` is unlimited.
     pub body_bytes_max: Option<u64>,
     /// Slowest request body in bytes per second, averaged over `client_body_ns`; 0 is off.
     pub body_rate_min: u64,
     pub host: HostPolicy,
     pub timeouts: Timeouts,
+}
+
+/// The cluster that serves a route's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    One(ClusterId),
+    Split(Split),
+}
+
+/// Requests shared out between clusters by weight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// A whole smooth round, walked in a circle by each shard. Never empty.
+    pub order: Box<[ClusterId]>,
+    /// All of them: the field leads to those of weight 0 too, which the round leaves out.
+    pub clusters: Box<[ClusterId]>,
+    /// A request field whose value, the name of one of the clusters, goes before the weights. Lower case.
+    pub header: Option<Box<str>>,
 }
 
 /// Which Host a backend sees.
@@ -189,10 +218,125 @@ pub struct Timeouts {
 #[derive(Debug)]
 pub struct Cluster {
     pub name: Box<str>,
-    /// Its backends, a slice of `Plan::backends`.
+    /// Its backends, backups last: neighbours in `Plan::backends`.
     pub backends: Vec<BackendId>,
+    pub algorithm: Algorithm,
     pub balance: Balance,
+    /// Used while no other backend can be.
+    pub backup: Option<Balance>,
+    /// Serves what this cluster cannot. No circle leads back.
+    pub failover: Option<ClusterId>,
+    pub hash_key: HashKey,
+    pub sticky: Option<Sticky>,
+    /// Use what is down when everything is.
+    pub fail_open: bool,
     pub pool: Pool,
+    pub rules: health::Rules,
+    pub passive: Passive,
+    pub breaker: Option<Breaking>,
+    pub check: Option<Check>,
+    /// Refuse to start unless one of its backends is healthy.
+    pub require_healthy: bool,
+    /// A second attempt after this percentile of the latency; `None` is off.
+    pub hedge_percentile: Option<u32>,
+    /// The adaptive limit of requests in flight; `None` is off.
+    pub adaptive: Option<adaptive::Bounds>,
+    /// Connections to one backend in the process, idle ones included; 0 is no limit.
+    pub connections_max: u32,
+    /// Requests that may wait for a connection in the process, and for how long.
+    pub queue_max: u32,
+    pub queue_ns: Nanos,
+}
+
+/// What a consistent hash is taken of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address, as trusted proxies tell it.
+    Ip,
+    /// The path without the query.
+    Path,
+    /// A field's value; lower-case name. Requests without it share one key.
+    Header(Box<str>),
+    Cookie(Box<str>),
+}
+
+/// Clients come back to the backend that served them, by a cookie of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    pub cookie: Box<str>,
+    /// Max-Age in seconds; `None` lasts as long as the browser.
+    pub max_age_s: Option<u64>,
+}
+
+impl Sticky {
+    /// The field's value that ties a client to the backend with this tag.
+    pub fn set_cookie(&self, tag: u64) -> Box<str> {
+        let age = self.max_age_s.map(|seconds| format!("; Max-Age={seconds}"));
+        let age = age.unwrap_or_default();
+        format!(
+            "{}={tag:016x}; Path=/; HttpOnly; SameSite=Lax{age}",
+            self.cookie
+        )
+        .into()
+    }
+
+    /// The tag in a cookie's value, if it is one of ours.
+    pub fn tag(value: &[u8]) -> Option<u64> {
+        let text = std::str::from_utf8(value)
+            .ok()
+            .filter(|text| text.len() == 16)?;
+        u64::from_str_radix(text, 16).ok()
+    }
+}
+
+/// Which failures of requests eject a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passive {
+    pub on: Causes,
+    /// Most backends of a hundred that may be out by ejection.
+    pub share_percent: u32,
+}
+
+/// A circuit breaker for each backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaking {
+    pub on: Causes,
+    pub breaker: health::Breaker,
+}
+
+/// An active check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    pub kind: CheckKind,
+    /// From one check to the next: 80 to 100 % of it, so that checks do not come all at once.
+    pub interval_ns: Nanos,
+    pub timeout_ns: Nanos,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckKind {
+    /// A connection is enough.
+    Tcp,
+    Http {
+        method: Box<str>,
+        path: Box<str>,
+        /// `None` is the backend's own authority.
+        host: Option<Box<str>>,
+        /// Further fields, as `Name: value`.
+        fields: Vec<Box<str>>,
+        statuses: Statuses,
+        /// What the body must contain; empty for any.
+        body: Box<str>,
+    },
+}
+
+/// Where changes of health are posted, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    pub url: Box<str>,
+    pub address: Address,
+    pub authority: Box<str>,
+    pub path: Box<str>,
 }
 
 #[derive(Debug, Clone)]
@@ -216,6 +360,10 @@ pub struct Backend {
     /// `host[:port]` as it stands in a Host field (`localhost` for a unix socket).
     pub authority: Box<str>,
     pub weight: u32,
+    /// Used only while no other backend of the cluster can be.
+    pub backup: bool,
+    /// Names the backend in a sticky cookie without telling its address.
+    pub tag: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

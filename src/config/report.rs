@@ -82,6 +82,11 @@ impl Notes {
         self.list.is_empty()
     }
 
+    /// The full names of all keys that have a problem.
+    pub(crate) fn paths(&self) -> HashSet<String> {
+        self.list.iter().map(|(_, path, _)| path.clone()).collect()
+    }
+
     /// Fixes the problems to lines of the text.
     pub(crate) fn finish(mut self, file: &str, text: &str) -> Problems {
         self.list.sort_by_key(|(at, _, _)| match at {

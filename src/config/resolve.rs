@@ -5,12 +5,16 @@
 
 use std::collections::HashMap;
 
-use super::file::{Backend as FileBackend, File, Found, Settings};
-use super::keys::{ENGINES, FORMATS, Key, LEVELS};
-use super::plan::{Backend, Cluster, Forwarding, Log, Nanos, Plan, Pool, Route, Server, Timeouts};
+use super::chain::Chain;
+use super::file::{Backend as FileBackend, File, Route as FileRoute, Settings};
+use super::keys::Key;
+use super::kinds::{ALL_DOWNS, AllDown, FORMATS, LEVELS};
+use super::plan::{Backend, Cluster, Destination, Forwarding, Log, Plan, Route, Split};
 use super::value::Value;
 use crate::h1::Limits;
-use crate::policy::balance::{Algorithm, Balance};
+use crate::policy::adaptive;
+use crate::policy::balance::{Balance, hash, round};
+use crate::policy::retry::Budget;
 use crate::policy::route::{PathPattern, Router, Rule};
 use crate::policy::{BackendId, ClusterId, RouteId};
 
@@ -19,7 +23,7 @@ const SHORT_NAME: &str = "default";
 
 /// The rules of all routes that could be read, each with its route's index.
 pub(super) fn rules(file: &File) -> (Vec<Rule>, Vec<usize>) {
-    let rule = |at: usize, route: &super::file::Route| {
+    let rule = |at: usize, route: &FileRoute| {
         Some(Rule {
             hosts: route.hosts.clone()?,
             path: route.path.clone()?,
@@ -46,7 +50,7 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
             };
             (
                 vec![everything],
-                vec![top.route(SHORT_NAME.into(), cluster)],
+                vec![top.route(SHORT_NAME.into(), Destination::One(cluster))],
             )
         }
         None => {
@@ -86,15 +90,17 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
         routes,
         clusters: clusters.clusters,
         backends: clusters.backends,
+        budget: Budget {
+            percent: top.small(Key::RetryBudget),
+            least: top.small(Key::RetryBudgetLeast),
+        },
+        webhook: top.webhook(),
+        stuck_ns: top.number(Key::Stuck),
     }
 }
 
 /// Adds the clusters and gives each name's index with its settings.
-fn long_clusters<'a>(
-    file: &'a File,
-    top: &Chain<'a>,
-    clusters: &mut Clusters,
-) -> HashMap<&'a str, (ClusterId, &'a Settings)> {
+fn long_clusters<'a>(file: &'a File, top: &Chain<'a>, clusters: &mut Clusters) -> Names<'a> {
     let mut names = HashMap::new();
     for cluster in &file.clusters {
         let (Some(name), Some(backends)) = (&cluster.name, &cluster.backends) else {
@@ -103,29 +109,62 @@ fn long_clusters<'a>(
         let id = clusters.add(&name.value, &backends.value, &top.over(&cluster.settings));
         names.insert(name.value.as_str(), (id, &cluster.settings));
     }
+    for cluster in &file.clusters {
+        let (Some(name), Some(failover)) = (&cluster.name, &cluster.failover) else {
+            continue;
+        };
+        let id = |name: &str| names.get(name).map(|(id, _)| *id);
+        if let (Some(id), Some(failover)) = (id(&name.value), id(&failover.value)) {
+            clusters.clusters[id.0 as usize].failover = Some(failover);
+        }
+    }
     names
 }
 
-fn long_routes(
-    file: &File,
-    top: &Chain<'_>,
-    names: &HashMap<&str, (ClusterId, &Settings)>,
-) -> Vec<Route> {
-    let route = |(at, route): (usize, &super::file::Route)| {
-        let cluster = route.cluster.as_ref()?.value.as_str();
-        let (cluster, settings) = names.get(cluster)?;
+fn long_routes(file: &File, top: &Chain<'_>, names: &Names<'_>) -> Vec<Route> {
+    let route = |(at, route): (usize, &FileRoute)| {
+        let (destination, settings) = destination(route, names)?;
         let name = route
             .name
             .as_ref()
             .map_or_else(|| format!("routes[{at}]"), |name| name.value.clone());
-        Some(
-            top.over(settings)
-                .over(&route.settings)
-                .route(name.into(), *cluster),
-        )
+        let chain = top.over(settings).over(&route.settings);
+        Some(chain.route(name.into(), destination))
     };
     file.routes.iter().enumerate().filter_map(route).collect()
 }
+
+/// With the settings of its cluster. Those of a split agree in all that the route does not set.
+fn destination<'a>(route: &FileRoute, names: &Names<'a>) -> Option<(Destination, &'a Settings)> {
+    if let Some(cluster) = &route.cluster {
+        let (cluster, settings) = names.get(cluster.value.as_str())?;
+        return Some((Destination::One(*cluster), settings));
+    }
+    let mut clusters = Vec::new();
+    let mut weights = Vec::new();
+    let mut first = None;
+    for part in &route.split.as_ref()?.value {
+        let (cluster, settings) = names.get(part.cluster.as_ref()?.value.as_str())?;
+        first = first.or(Some(*settings));
+        clusters.push(*cluster);
+        weights.push(part.weight.unwrap_or(1));
+    }
+    let heavy: Vec<usize> = (0..weights.len()).filter(|at| weights[*at] > 0).collect();
+    let order = round(heavy.iter().map(|at| weights[*at]));
+    let order = order.iter().map(|at| clusters[heavy[*at as usize]]);
+    let split = Split {
+        order: order.collect(),
+        clusters: clusters.iter().copied().collect(),
+        header: route
+            .split_header
+            .as_ref()
+            .map(|header| header.value.as_str().into()),
+    };
+    Some((Destination::Split(split), first?))
+}
+
+/// The clusters by their names.
+type Names<'a> = HashMap<&'a str, (ClusterId, &'a Settings)>;
 
 #[derive(Default)]
 struct Clusters {
@@ -136,6 +175,49 @@ struct Clusters {
 impl Clusters {
     fn add(&mut self, name: &str, backends: &[FileBackend], chain: &Chain<'_>) -> ClusterId {
         let cluster = ClusterId(index(self.clusters.len()));
+        let begin = self.backends.len();
+        let (backups, others): (Vec<_>, Vec<_>) =
+            backends.iter().partition(|backend| backend.backup);
+        let others = self.members(cluster, &others);
+        let backups = self.members(cluster, &backups);
+        let algorithm = chain.algorithm();
+        self.clusters.push(Cluster {
+            name: name.into(),
+            backends: (begin..self.backends.len())
+                .map(|at| BackendId(index(at)))
+                .collect(),
+            algorithm,
+            balance: Balance::new(algorithm, &others)
+                .expect("a checked cluster has a backend with a weight"),
+            backup: Balance::new(algorithm, &backups),
+            failover: None,
+            hash_key: chain.hash_key(),
+            sticky: chain.sticky(),
+            fail_open: ALL_DOWNS[chain.choice(Key::AllDown)] == AllDown::Open,
+            pool: chain.pool(),
+            rules: chain.rules(),
+            passive: chain.passive(),
+            breaker: chain.breaking(),
+            check: chain.check(),
+            require_healthy: chain.flag(Key::CheckRequired),
+            hedge_percentile: chain.small_or_unset(Key::HedgePercentile),
+            adaptive: chain.flag(Key::Adaptive).then(|| adaptive::Bounds {
+                least: chain.small(Key::AdaptiveLeast),
+                most: chain.small(Key::AdaptiveMost),
+            }),
+            connections_max: chain.small(Key::BackendConnections),
+            queue_max: chain.small(Key::QueueLength),
+            queue_ns: chain.number(Key::QueueTimeout),
+        });
+        cluster
+    }
+
+    /// Adds backends, and gives each one's index with its name and weight.
+    fn members<'a>(
+        &mut self,
+        cluster: ClusterId,
+        backends: &[&'a FileBackend],
+    ) -> Vec<(BackendId, &'a str, u32)> {
         let mut members = Vec::with_capacity(backends.len());
         for backend in backends {
             let Some((address, authority)) = &backend.address else {
@@ -150,128 +232,11 @@ impl Clusters {
                 address: address.clone(),
                 authority: authority.clone(),
                 weight,
+                backup: backend.backup,
+                tag: hash(backend.url.as_bytes()),
             });
         }
-        self.clusters.push(Cluster {
-            name: name.into(),
-            backends: members.iter().map(|(id, _, _)| *id).collect(),
-            // Both algorithms that exist are this one.
-            balance: Balance::new(Algorithm::RoundRobin, &members)
-                .expect("a checked cluster has a backend with a weight"),
-            pool: chain.pool(),
-        });
-        cluster
-    }
-}
-
-/// Settings in the order in which they count.
-struct Chain<'a>(Vec<&'a Settings>);
-
-impl<'a> Chain<'a> {
-    fn over(&self, nearer: &'a Settings) -> Chain<'a> {
-        Chain(
-            std::iter::once(nearer)
-                .chain(self.0.iter().copied())
-                .collect(),
-        )
-    }
-
-    fn value(&self, key: Key) -> &'a Value {
-        let found: Option<&Found<Value>> = self.0.iter().find_map(|settings| settings.get(&key));
-        &found.expect("the defaults have every key").value
-    }
-
-    fn number(&self, key: Key) -> u64 {
-        match self.value(key) {
-            Value::Number(number) => *number,
-            other => unreachable!("{key:?} is read as a number, found {other:?}"),
-        }
-    }
-
-    fn choice(&self, key: Key) -> usize {
-        match self.value(key) {
-            Value::Choice(at) => *at,
-            other => unreachable!("{key:?} is read as a choice, found {other:?}"),
-        }
-    }
-
-    fn flag(&self, key: Key) -> bool {
-        matches!(self.value(key), Value::Flag(true))
-    }
-
-    fn count(&self, key: Key) -> usize {
-        usize::try_from(self.number(key)).expect("the key's bound fits")
-    }
-
-    fn small(&self, key: Key) -> u32 {
-        u32::try_from(self.number(key)).expect("the key's bound fits")
-    }
-
-    fn text(&self, key: Key) -> Option<Box<str>> {
-        if let Value::Text(text) = self.value(key) {
-            Some(text.clone())
-        } else {
-            None
-        }
-    }
-
-    fn server(&self) -> Server {
-        Server {
-            listen: match self.value(Key::ServerListen) {
-                Value::Listens(listens) => listens.clone(),
-                other => unreachable!("server.listen is a list of listeners, found {other:?}"),
-            },
-            shards: match self.value(Key::ServerShards) {
-                Value::Number(shards) => {
-                    Some(u16::try_from(*shards).expect("the key's bound fits"))
-                }
-                _ => None,
-            },
-            pin: self.flag(Key::ServerPin),
-            engine: ENGINES[self.choice(Key::ServerEngine)],
-            drain_timeout_ns: self.number(Key::ServerDrainTimeout),
-            tcp_congestion: self.text(Key::ServerTcpCongestion),
-        }
-    }
-
-    fn pool(&self) -> Pool {
-        Pool {
-            idle_max: self.count(Key::PoolIdlePerShard),
-            idle_process_max: self.count(Key::PoolIdleTotal),
-            idle_ns: self.number(Key::PoolIdleTimeout),
-            tcp_congestion: self.text(Key::PoolTcpCongestion),
-        }
-    }
-
-    fn route(&self, name: Box<str>, cluster: ClusterId) -> Route {
-        Route {
-            name,
-            cluster,
-            body_bytes_max: if let Value::Number(bytes) = self.value(Key::Body) {
-                Some(*bytes)
-            } else {
-                None
-            },
-            body_rate_min: self.number(Key::BodyRate),
-            host: match self.value(Key::Host) {
-                Value::Host(policy) => policy.clone(),
-                other => unreachable!("forwarding.host is a policy, found {other:?}"),
-            },
-            timeouts: self.timeouts(),
-        }
-    }
-
-    fn timeouts(&self) -> Timeouts {
-        let of = |key: Key| -> Nanos { self.number(key) };
-        Timeouts {
-            client_body_ns: of(Key::ClientBody),
-            client_write_ns: of(Key::ClientWrite),
-            connect_ns: of(Key::Connect),
-            first_byte_ns: of(Key::FirstByte),
-            backend_idle_ns: of(Key::BackendIdle),
-            request_ns: of(Key::Request),
-            tunnel_ns: of(Key::Tunnel),
-        }
+        members
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::file::{Backend, File, Settings};
+use super::file::{Backend, File, Part, Settings};
 use super::report::{At, Lines};
 use super::value::{array, show, string};
 use crate::policy::route::{HostPattern, MethodName, PathPattern};
@@ -42,6 +42,9 @@ pub(super) fn render(
         if let Some(backends) = &cluster.backends {
             page.key("backends", &show_backends(&backends.value), &backends.at);
         }
+        if let Some(failover) = &cluster.failover {
+            page.key("failover", &string(&failover.value), &failover.at);
+        }
         page.sections("clusters.", &cluster.settings);
     }
     for route in &file.routes {
@@ -51,6 +54,12 @@ pub(super) fn render(
         }
         if let Some(cluster) = &route.cluster {
             page.key("cluster", &string(&cluster.value), &cluster.at);
+        }
+        if let Some(split) = &route.split {
+            page.key("split", &show_split(&split.value), &split.at);
+        }
+        if let Some(header) = &route.split_header {
+            page.key("split_header", &string(&header.value), &header.at);
         }
         if let Some(hosts) = route.hosts.as_ref().filter(|hosts| !hosts.is_empty()) {
             page.key("hosts", &array(hosts.iter().map(show_host)), &route.at);
@@ -108,11 +117,29 @@ impl Page<'_> {
 }
 
 fn show_backends(backends: &[Backend]) -> String {
-    let each = backends.iter().map(|backend| match backend.weight {
-        None => string(&backend.url),
-        Some(weight) => format!("{{ url = {}, weight = {weight} }}", string(&backend.url)),
+    let each = backends.iter().map(|backend| {
+        let url = string(&backend.url);
+        let weight = show_weight(backend.weight);
+        match (weight.as_str(), backend.backup) {
+            ("", false) => url,
+            (weight, false) => format!("{{ url = {url}{weight} }}"),
+            (weight, true) => format!("{{ url = {url}{weight}, backup = true }}"),
+        }
     });
     format!("[{}]", each.collect::<Vec<_>>().join(", "))
+}
+
+fn show_split(parts: &[Part]) -> String {
+    let each = parts.iter().map(|part| {
+        let cluster = part.cluster.as_ref().map_or("", |cluster| &cluster.value);
+        let weight = show_weight(part.weight);
+        format!("{{ cluster = {}{weight} }}", string(cluster))
+    });
+    format!("[{}]", each.collect::<Vec<_>>().join(", "))
+}
+
+fn show_weight(weight: Option<u32>) -> String {
+    weight.map_or_else(String::new, |weight| format!(", weight = {weight}"))
 }
 
 fn show_host(host: &HostPattern) -> String {

@@ -6,11 +6,16 @@
 use std::net::SocketAddr;
 
 use super::address;
-use super::keys::{CIDRS_MAX, Key, Kind, LISTENS_MAX};
-use super::plan::{Cidr, HostPolicy, Listen};
+use super::causes;
+use super::keys::Key;
+use super::kinds::{CAUSES_MAX, CIDRS_MAX, HEADERS_MAX, Kind, LISTENS_MAX};
+use super::list::list;
+use super::message;
+use super::plan::{Cidr, HashKey, HostPolicy, Listen, Webhook};
 use super::read::{Node, Raw};
 use super::report::{Fault, Notes};
-use super::units::{parse_duration, parse_size, show_duration, show_size};
+use super::units::{parse_duration, parse_size};
+use crate::policy::retry::{Causes, Statuses};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -26,13 +31,19 @@ pub enum Value {
     Text(Box<str>),
     Cidrs(Vec<Cidr>),
     Host(HostPolicy),
+    Causes(Causes),
+    Statuses(Statuses),
+    HashKey(HashKey),
+    /// Each as `Name: value`.
+    Headers(Vec<Box<str>>),
+    Webhook(Webhook),
 }
 
 /// Reads the value of `key`; problems are noted under `path`.
 pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Option<Value> {
     let kind = &key.spec().kind;
     let one = match kind {
-        Kind::Flag => flag(node, kind).map(Value::Flag),
+        Kind::Flag => flag(&node.raw, kind).map(Value::Flag),
         Kind::Whole { min, max, word } => whole(node, kind, *min, *max, *word),
         Kind::Duration { min, max, off } => duration(node, kind, *min, *max, *off),
         Kind::Size {
@@ -42,8 +53,8 @@ pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Opti
         } => size(node, kind, *min, *max, *unlimited),
         Kind::Choice(names) => choice(node, kind, names),
         Kind::Admin => admin(node, kind),
-        Kind::Congestion => congestion(node, kind),
-        Kind::Token => token(node, kind),
+        Kind::Congestion => optional(node, kind, |text| congestion(text, kind)),
+        Kind::Token => parsed(node, kind, |text| token(text, kind)),
         Kind::Host => return host(node, kind, path, notes).map(Value::Host),
         Kind::Listens => {
             return list(node, kind, path, LISTENS_MAX, address::listen, notes).map(Value::Listens);
@@ -51,6 +62,34 @@ pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Opti
         Kind::Cidrs => {
             return list(node, kind, path, CIDRS_MAX, address::cidr, notes).map(Value::Cidrs);
         }
+        Kind::Causes { invalid } => {
+            let parse = |text: &str| causes::cause(text, *invalid);
+            let parts = list(node, kind, path, CAUSES_MAX, parse, notes);
+            return parts.map(|parts| Value::Causes(causes::causes(&parts)));
+        }
+        Kind::Statuses => {
+            return list(node, kind, path, CAUSES_MAX, causes::status, notes)
+                .map(|ranges| Value::Statuses(Statuses(ranges.into())));
+        }
+        Kind::Headers => {
+            return list(node, kind, path, HEADERS_MAX, message::header, notes).map(Value::Headers);
+        }
+        Kind::Seconds { max } => seconds(node, kind, *max),
+        Kind::HashKey => optional(node, kind, |text| {
+            message::hash_key(text).map(Value::HashKey)
+        }),
+        Kind::Cookie => optional(node, kind, |text| token(text, kind)),
+        Kind::Method => parsed(node, kind, |text| {
+            message::check_method(text).map(Value::Text)
+        }),
+        Kind::Target => parsed(node, kind, |text| address::target(text).map(Value::Text)),
+        Kind::Authority => optional(node, kind, |text| {
+            address::fixed_host(text).map(Value::Text)
+        }),
+        Kind::Text { max } => optional(node, kind, |text| short(text, *max)),
+        Kind::Webhook => optional(node, kind, |text| {
+            address::webhook(text).map(Value::Webhook)
+        }),
         Kind::Structure => return None,
     };
     one.map_err(|fault| notes.add(&node.at, path, fault)).ok()
@@ -59,36 +98,9 @@ pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Opti
 /// As TOML.
 pub(super) fn show(key: Key, value: &Value) -> String {
     match value {
-        Value::Unset => match &key.spec().kind {
-            Kind::Whole { word, .. } => string(word.unwrap_or("")),
-            Kind::Size { .. } => string("unlimited"),
-            Kind::Admin => string("off"),
-            Kind::Flag
-            | Kind::Duration { .. }
-            | Kind::Choice(_)
-            | Kind::Listens
-            | Kind::Congestion
-            | Kind::Token
-            | Kind::Cidrs
-            | Kind::Host
-            | Kind::Structure => string(""),
-        },
+        Value::Unset => string(key.spec().kind.unset()),
         Value::Flag(flag) => flag.to_string(),
-        Value::Number(number) => match &key.spec().kind {
-            Kind::Duration { off: true, .. } if *number == 0 => string("off"),
-            Kind::Duration { .. } => string(&show_duration(*number)),
-            Kind::Size { .. } => string(&show_size(*number)),
-            Kind::Whole { .. }
-            | Kind::Flag
-            | Kind::Choice(_)
-            | Kind::Listens
-            | Kind::Admin
-            | Kind::Congestion
-            | Kind::Token
-            | Kind::Cidrs
-            | Kind::Host
-            | Kind::Structure => number.to_string(),
-        },
+        Value::Number(number) => key.spec().kind.number(*number),
         Value::Choice(at) => string(key.choices()[*at]),
         Value::Listens(listens) => match listens.as_slice() {
             [one] => string(&show_listen(one)),
@@ -101,6 +113,11 @@ pub(super) fn show(key: Key, value: &Value) -> String {
                 .iter()
                 .map(|cidr| format!("{}/{}", cidr.network, cidr.prefix)),
         ),
+        Value::Causes(on) => array(causes::show(on)),
+        Value::Statuses(statuses) => array(causes::show_statuses(statuses)),
+        Value::HashKey(key) => string(&message::show_hash_key(key)),
+        Value::Headers(headers) => array(headers.iter().map(ToString::to_string)),
+        Value::Webhook(webhook) => string(&webhook.url),
         Value::Host(HostPolicy::Pass) => string("pass"),
         Value::Host(HostPolicy::Backend) => string("backend"),
         Value::Host(HostPolicy::Fixed(host)) => format!("{{ fixed = {} }}", string(host)),
@@ -133,20 +150,19 @@ pub(crate) fn wrong_type(expected: &str, raw: &Raw) -> Fault {
     Fault::new(format!("expected {expected}, found {}", raw.noun()))
 }
 
-fn flag(node: &Node, kind: &Kind) -> Result<bool, Fault> {
-    match &node.raw {
+pub(super) fn flag(raw: &Raw, kind: &Kind) -> Result<bool, Fault> {
+    match raw {
         Raw::Flag(flag) => Ok(*flag),
-        Raw::Text { text, loose } => {
-            match (text.as_str(), loose) {
-                ("true", true) => Ok(true),
-                ("false", true) => Ok(false),
-                ("true" | "false", false) => Err(wrong_type(&kind.bounds(), &node.raw)
-                    .hint(format!("write {text} without quotes"))),
-                (_, _) => Err(wrong_type(&kind.bounds(), &node.raw)),
+        Raw::Text { text, loose } => match (text.as_str(), loose) {
+            ("true", true) => Ok(true),
+            ("false", true) => Ok(false),
+            ("true" | "false", false) => {
+                Err(wrong_type(&kind.bounds(), raw).hint(format!("write {text} without quotes")))
             }
-        }
+            (_, _) => Err(wrong_type(&kind.bounds(), raw)),
+        },
         Raw::Integer(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_) => {
-            Err(wrong_type(&kind.bounds(), &node.raw))
+            Err(wrong_type(&kind.bounds(), raw))
         }
     }
 }
@@ -160,7 +176,11 @@ fn whole(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Re
     let number = integer(&node.raw).map_err(|hint| match (hint, &node.raw) {
         (Some(hint), raw) => wrong_type(&kind.bounds(), raw).hint(hint),
         (None, Raw::Text { text, .. }) => {
-            Fault::new(format!("\"{text}\" is not {}", kind.bounds())).near(text, word)
+            let fault = Fault::new(format!("\"{text}\" is not {}", kind.bounds()));
+            match text.strip_suffix('%').map(str::parse::<u64>) {
+                Some(Ok(number)) => fault.hint(format!("write {number}")),
+                Some(Err(_)) | None => fault.near(text, word),
+            }
         }
         (None, raw) => wrong_type(&kind.bounds(), raw),
     })?;
@@ -186,6 +206,16 @@ pub(crate) fn in_range(number: i128, min: u64, max: u64) -> Option<u64> {
     u64::try_from(number)
         .ok()
         .filter(|number| (min..=max).contains(number))
+}
+
+fn seconds(node: &Node, kind: &Kind, max: u64) -> Result<Value, Fault> {
+    const SECOND: u64 = 1_000_000_000;
+    match duration(node, kind, SECOND, max, true)? {
+        Value::Number(nanos) if !nanos.is_multiple_of(SECOND) => {
+            Err(Fault::new("no whole number of seconds").hint(kind.bounds()))
+        }
+        value => Ok(value),
+    }
 }
 
 fn duration(node: &Node, kind: &Kind, min: u64, max: u64, off: bool) -> Result<Value, Fault> {
@@ -269,19 +299,46 @@ fn admin(node: &Node, kind: &Kind) -> Result<Value, Fault> {
     }
 }
 
-fn congestion(node: &Node, kind: &Kind) -> Result<Value, Fault> {
-    let text = text(node, kind)?;
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
-    match text {
+fn parsed(
+    node: &Node,
+    kind: &Kind,
+    parse: impl Fn(&str) -> Result<Value, Fault>,
+) -> Result<Value, Fault> {
+    text(node, kind).and_then(parse)
+}
+
+/// A text that may be empty, which sets nothing.
+fn optional(
+    node: &Node,
+    kind: &Kind,
+    parse: impl Fn(&str) -> Result<Value, Fault>,
+) -> Result<Value, Fault> {
+    match text(node, kind)? {
         "" => Ok(Value::Unset),
-        // TCP_CA_NAME_MAX is 16, the final NUL included.
-        _ if text.len() <= 15 && text.bytes().all(good) => Ok(Value::Text(text.into())),
-        _ => Err(Fault::new(format!("\"{text}\" is not {}", kind.bounds()))),
+        text => parse(text),
     }
 }
 
-fn token(node: &Node, kind: &Kind) -> Result<Value, Fault> {
-    let text = text(node, kind)?;
+fn congestion(text: &str, kind: &Kind) -> Result<Value, Fault> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+    // TCP_CA_NAME_MAX is 16, the final NUL included.
+    if text.len() <= 15 && text.bytes().all(good) {
+        Ok(Value::Text(text.into()))
+    } else {
+        Err(Fault::new(format!("\"{text}\" is not {}", kind.bounds())))
+    }
+}
+
+fn short(text: &str, max: usize) -> Result<Value, Fault> {
+    if text.len() <= max {
+        Ok(Value::Text(text.into()))
+    } else {
+        let fault = format!("{} bytes, at most {max} are allowed", text.len());
+        Err(Fault::new(fault))
+    }
+}
+
+fn token(text: &str, kind: &Kind) -> Result<Value, Fault> {
     let fault = || {
         Fault::new(format!("\"{text}\" is not {}", kind.bounds()))
             .hint("letters, digits and !#$%&'*+-.^_`|~")
@@ -327,111 +384,6 @@ fn host(node: &Node, kind: &Kind, path: &str, notes: &mut Notes) -> Option<HostP
     };
     notes.add(&node.at, path, fault);
     None
-}
-
-/// A list, or one item in its place.
-fn list<T: PartialEq>(
-    node: &Node,
-    kind: &Kind,
-    path: &str,
-    max: usize,
-    parse: impl Fn(&str) -> Result<T, Fault>,
-    notes: &mut Notes,
-) -> Option<Vec<T>> {
-    let texts = texts(node, &kind.bounds(), path, notes)?;
-    if texts.len() > max {
-        notes.add(
-            &node.at,
-            path,
-            Fault::new(format!("{} items, at most {max} are allowed", texts.len())),
-        );
-        return None;
-    }
-    if texts.is_empty() && matches!(kind, Kind::Listens) {
-        notes.add(
-            &node.at,
-            path,
-            Fault::new("the list is empty").hint("name at least one address"),
-        );
-        return None;
-    }
-    let mut items = Vec::with_capacity(texts.len());
-    let mut good = true;
-    for text in &texts {
-        match parse(text.text) {
-            Ok(item) if items.contains(&item) => {
-                notes.add(
-                    &text.node.at,
-                    &text.path,
-                    Fault::new(format!("\"{}\" stands twice", text.text)),
-                );
-                good = false;
-            }
-            Ok(item) => items.push(item),
-            Err(fault) => {
-                notes.add(&text.node.at, &text.path, fault);
-                good = false;
-            }
-        }
-    }
-    good.then_some(items)
-}
-
-/// One string of a list, with its place.
-pub(super) struct Item<'a> {
-    pub(super) text: &'a str,
-    pub(super) node: &'a Node,
-    pub(super) path: String,
-}
-
-/// The strings of a list; one string is a list of one, and one of the environment is split at commas.
-pub(super) fn texts<'a>(
-    node: &'a Node,
-    expected: &str,
-    path: &str,
-    notes: &mut Notes,
-) -> Option<Vec<Item<'a>>> {
-    match &node.raw {
-        Raw::Text { text, loose: false } => Some(vec![Item {
-            text,
-            node,
-            path: path.to_owned(),
-        }]),
-        Raw::Text { text, loose: true } => {
-            let parts = text
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty());
-            Some(
-                parts
-                    .map(|text| Item {
-                        text,
-                        node,
-                        path: path.to_owned(),
-                    })
-                    .collect(),
-            )
-        }
-        Raw::List(nodes) => {
-            let mut items = Vec::with_capacity(nodes.len());
-            for (at, node) in nodes.iter().enumerate() {
-                let path = format!("{path}[{at}]");
-                match &node.raw {
-                    Raw::Text { text, .. } => items.push(Item { text, node, path }),
-                    raw @ (Raw::Integer(_)
-                    | Raw::Flag(_)
-                    | Raw::List(_)
-                    | Raw::Table(_)
-                    | Raw::Other(_)) => notes.add(&node.at, &path, wrong_type("a string", raw)),
-                }
-            }
-            (items.len() == nodes.len()).then_some(items)
-        }
-        raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::Table(_) | Raw::Other(_)) => {
-            notes.add(&node.at, path, wrong_type(expected, raw));
-            None
-        }
-    }
 }
 
 fn text<'a>(node: &'a Node, kind: &Kind) -> Result<&'a str, Fault> {

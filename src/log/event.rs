@@ -49,25 +49,50 @@ impl Events {
                 escape::json(out, value.to_string().as_bytes());
             }
         } else {
-            out.extend_from_slice(b"{\"timestamp\":\"");
-            out.extend_from_slice(Clock::new().iso(unix_ms));
-            out.extend_from_slice(
-                format!(
-                    ".{:03}Z\",\"level\":\"{}\",\"msg\":\"",
-                    unix_ms % 1000,
-                    name(level)
-                )
-                .as_bytes(),
-            );
-            escape::json(out, message.as_bytes());
-            for (key, value) in fields {
-                out.extend_from_slice(format!("\",\"{key}\":\"").as_bytes());
-                escape::json(out, value.to_string().as_bytes());
-            }
-            out.extend_from_slice(b"\"}");
+            json(out, unix_ms, level, message, fields);
         }
         out.push(b'\n');
     }
+}
+
+/// One event as a JSON object, without a line end.
+pub fn event_json(
+    unix_ms: u64,
+    level: Level,
+    message: &str,
+    fields: &[(&str, &dyn Display)],
+) -> String {
+    let mut out = Vec::with_capacity(256);
+    json(&mut out, unix_ms, level, message, fields);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A point in time for people and programs, in UTC.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let mut clock = Clock::new();
+    let second = String::from_utf8_lossy(clock.iso(unix_ms));
+    format!("{second}.{:03}Z", unix_ms % 1000)
+}
+
+fn json(
+    out: &mut Vec<u8>,
+    unix_ms: u64,
+    level: Level,
+    message: &str,
+    fields: &[(&str, &dyn Display)],
+) {
+    let start = format!(
+        "{{\"timestamp\":\"{}\",\"level\":\"{}\",\"msg\":\"",
+        rfc3339(unix_ms),
+        name(level)
+    );
+    out.extend_from_slice(start.as_bytes());
+    escape::json(out, message.as_bytes());
+    for (key, value) in fields {
+        out.extend_from_slice(format!("\",\"{key}\":\"").as_bytes());
+        escape::json(out, value.to_string().as_bytes());
+    }
+    out.extend_from_slice(b"\"}");
 }
 
 fn name(level: Level) -> &'static str {

@@ -31,6 +31,8 @@ pub struct AccessLine<'a> {
     pub backend: &'a str,
     pub backend_reused: bool,
     pub retries: u32,
+    /// Those that failed, in their order.
+    pub attempts: &'a [AttemptLine<'a>],
     pub route: &'a str,
     pub shard: u16,
     /// `Reason::label`, if it is one of ours.
@@ -39,6 +41,21 @@ pub struct AccessLine<'a> {
     pub error_type: &'a str,
     /// How the request ended.
     pub end: &'static str,
+}
+
+/// An attempt that gave the client nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptLine<'a> {
+    /// Authority of the backend.
+    pub backend: &'a str,
+    /// What went wrong: `retry::Cause::name`.
+    pub cause: &'a str,
+    /// 0 unless it was a status.
+    pub status: u16,
+    /// How far it came: `attempt::Progress::name`.
+    pub progress: &'a str,
+    /// On a connection that was used before.
+    pub reused: bool,
 }
 
 /// Renders times, and remembers the last second: calendar arithmetic once a second, not once a line.
@@ -177,6 +194,7 @@ fn json_line(out: &mut Vec<u8>, line: &AccessLine<'_>, clock: &mut Clock) {
         out.extend_from_slice(reused);
     }
     number(out, b",\"retries\":", u64::from(line.retries));
+    attempts(out, line.attempts);
     text(out, b",\"reason\":\"", line.reason.as_bytes());
     text(out, b",\"end\":\"", line.end.as_bytes());
     text(out, b",\"route\":\"", line.route.as_bytes());
@@ -206,6 +224,29 @@ fn combined_line(out: &mut Vec<u8>, line: &AccessLine<'_>, clock: &mut Clock) {
     out.extend_from_slice(b"\" \"");
     escape::combined(out, or_dash(line.user_agent));
     out.extend_from_slice(b"\"\n");
+}
+
+fn attempts(out: &mut Vec<u8>, attempts: &[AttemptLine<'_>]) {
+    for (at, attempt) in attempts.iter().enumerate() {
+        let opening: &[u8] = match at {
+            0 => b",\"attempts\":[{\"upstream.address\":\"",
+            _ => b",{\"upstream.address\":\"",
+        };
+        text(out, opening, attempt.backend.as_bytes());
+        text(out, b",\"failed\":\"", attempt.cause.as_bytes());
+        if attempt.status > 0 {
+            number(out, b",\"status\":", u64::from(attempt.status));
+        }
+        text(out, b",\"progress\":\"", attempt.progress.as_bytes());
+        let reused: &[u8] = match attempt.reused {
+            true => b",\"reused\":true}",
+            false => b",\"reused\":false}",
+        };
+        out.extend_from_slice(reused);
+    }
+    if !attempts.is_empty() {
+        out.push(b']');
+    }
 }
 
 /// `key` ends in the opening quote. Empty text is left out, key and all.
@@ -303,6 +344,7 @@ mod tests {
         backend: "127.0.0.1:3001",
         backend_reused: false,
         retries: 1,
+        attempts: &[],
         route: "default",
         shard: 3,
         reason: "",

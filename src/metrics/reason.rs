@@ -37,6 +37,14 @@ pub enum Reason {
     NoBackend,
     /// The process has as many client connections as it may have.
     ConnectionsMax,
+    /// The route has as many requests in flight as it may have.
+    RequestsMax,
+    /// Every backend has its most connections, and so many requests wait already.
+    QueueFull,
+    /// No connection became free in time.
+    QueueTimeout,
+    /// The cluster has as many requests in flight as its latency shows that it carries.
+    Overload,
     /// The client went away before its response was complete.
     ClientAbort,
     /// The client did not take its response.
@@ -57,7 +65,7 @@ impl Reason {
 
     /// What is not the client's syntax. All of `BadResponse` count as one: which rule the backend broke stands
     /// in the access log, where it names the backend too.
-    const OURS: [Reason; 20] = [
+    const OURS: [Reason; 24] = [
         Reason::NoRoute,
         Reason::MethodNotAllowed,
         Reason::BodyTooLarge,
@@ -72,6 +80,10 @@ impl Reason {
         Reason::RequestTimeout,
         Reason::NoBackend,
         Reason::ConnectionsMax,
+        Reason::RequestsMax,
+        Reason::QueueFull,
+        Reason::QueueTimeout,
+        Reason::Overload,
         Reason::ClientAbort,
         Reason::ClientWriteTimeout,
         Reason::Internal,
@@ -104,6 +116,10 @@ impl Reason {
             Reason::RequestTimeout => "request_timeout",
             Reason::NoBackend => "no_backend",
             Reason::ConnectionsMax => "connections_max",
+            Reason::RequestsMax => "requests_max",
+            Reason::QueueFull => "queue_full",
+            Reason::QueueTimeout => "queue_timeout",
+            Reason::Overload => "overload",
             Reason::ClientAbort => "client_abort",
             Reason::ClientWriteTimeout => "client_write_timeout",
             Reason::Internal => "internal",
@@ -131,6 +147,10 @@ impl Reason {
             | Reason::RequestTimeout
             | Reason::NoBackend
             | Reason::ConnectionsMax
+            | Reason::RequestsMax
+            | Reason::QueueFull
+            | Reason::QueueTimeout
+            | Reason::Overload
             | Reason::ClientAbort
             | Reason::ClientWriteTimeout
             | Reason::Internal
@@ -155,7 +175,13 @@ impl Reason {
             | Reason::BackendClosed
             | Reason::BadResponse(_)
             | Reason::UpgradeRefused => 502,
-            Reason::NoBackend | Reason::ConnectionsMax | Reason::Draining => 503,
+            Reason::NoBackend
+            | Reason::ConnectionsMax
+            | Reason::RequestsMax
+            | Reason::QueueFull
+            | Reason::QueueTimeout
+            | Reason::Overload
+            | Reason::Draining => 503,
             Reason::ConnectTimeout
             | Reason::FirstByteTimeout
             | Reason::BackendIdleTimeout
@@ -181,12 +207,16 @@ impl Reason {
             Reason::RequestTimeout => 11,
             Reason::NoBackend => 12,
             Reason::ConnectionsMax => 13,
-            Reason::ClientAbort => 14,
-            Reason::ClientWriteTimeout => 15,
-            Reason::Internal => 16,
-            Reason::UpgradeRefused => 17,
-            Reason::MaxForwards => 18,
-            Reason::Draining => 19,
+            Reason::RequestsMax => 14,
+            Reason::QueueFull => 15,
+            Reason::QueueTimeout => 16,
+            Reason::Overload => 17,
+            Reason::ClientAbort => 18,
+            Reason::ClientWriteTimeout => 19,
+            Reason::Internal => 20,
+            Reason::UpgradeRefused => 21,
+            Reason::MaxForwards => 22,
+            Reason::Draining => 23,
         };
         Reject::ALL.len() + ours
     }

@@ -11,7 +11,13 @@ use prometheus::TextEncoder;
 use prometheus::proto;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
+use crate::config::plan::{Nanos, Plan};
+use crate::ledger::Ledger;
+use crate::policy::BackendId;
+use crate::shared::Shared;
+
 use super::process::Process;
+use super::standing;
 use super::{BOUNDS_NS, BackendMetrics, Class, Counter, Described, Gauge, Reason, ShardMetrics};
 
 /// The media type of what [`render`] writes.
@@ -28,22 +34,14 @@ pub struct Info {
     pub flags: String,
     /// When the process started, in milliseconds since 1970.
     pub start_unix_ms: u64,
-    /// Indexed by `BackendId`.
-    pub backends: Vec<BackendInfo>,
     /// From `LogQueue::write_errors`.
     pub log_write_errors: Arc<AtomicU64>,
 }
 
-#[derive(Debug, Clone)]
-pub struct BackendInfo {
-    pub cluster: String,
-    /// Its URL as configured.
-    pub backend: String,
-}
-
 /// Appends all metrics to `out`.
-pub fn render(out: &mut String, shards: &[Arc<ShardMetrics>], info: &Info) {
-    let mut families = Vec::with_capacity(40);
+pub fn render(out: &mut String, shared: &Shared, ledger: &Ledger, info: &Info, now: Nanos) {
+    let (shards, plan) = (&shared.metrics[..], &*shared.plan);
+    let mut families = Vec::with_capacity(48);
     plain(
         &mut families,
         MetricType::COUNTER,
@@ -66,8 +64,10 @@ pub fn render(out: &mut String, shards: &[Arc<ShardMetrics>], info: &Info) {
     );
     families.push(durations(shards));
     families.push(rejected(shards));
-    per_backend(&mut families, shards, &info.backends);
+    per_backend(&mut families, shards, plan);
+    standing::per_backend(&mut families, shared, ledger);
     families.push(by_shard(shards));
+    families.push(standing::stuck(shared, now));
     per_process(&mut families, info, Process::read());
     // Clusters may be without backends, and a family without samples is an error to the encoder.
     families.retain(|family| !family.get_metric().is_empty());
@@ -149,26 +149,17 @@ fn rejected(shards: &[Arc<ShardMetrics>]) -> MetricFamily {
     )
 }
 
-fn per_backend(
-    families: &mut Vec<MetricFamily>,
-    shards: &[Arc<ShardMetrics>],
-    backends: &[BackendInfo],
-) {
-    let sum = |id: usize, cell: &dyn Fn(&BackendMetrics) -> u64| -> f64 {
+fn per_backend(families: &mut Vec<MetricFamily>, shards: &[Arc<ShardMetrics>], plan: &Plan) {
+    let sum = |id: BackendId, cell: &dyn Fn(&BackendMetrics) -> u64| -> f64 {
         shards
             .iter()
-            .filter_map(|shard| shard.backends.get(id))
-            .map(cell)
+            .map(|shard| cell(shard.backend(id)))
             .sum::<u64>() as f64
     };
     let mut requests = Vec::new();
-    for (id, info) in backends.iter().enumerate() {
+    for (id, [cluster, backend]) in labels_of(plan) {
         let mut push = |code, value| {
-            let labels = [
-                ("cluster", info.cluster.as_str()),
-                ("backend", info.backend.as_str()),
-                ("code", code),
-            ];
+            let labels = [cluster, backend, ("code", code)];
             requests.push(sample(MetricType::COUNTER, &labels, value));
         };
         for (class, code) in Class::LABELS.iter().enumerate() {
@@ -191,13 +182,7 @@ fn per_backend(
         requests,
     ));
     let mut one_each = |name, help, kind, cell: &dyn Fn(&BackendMetrics) -> u64| {
-        let samples = backends.iter().enumerate().map(|(id, info)| {
-            let labels = [
-                ("cluster", info.cluster.as_str()),
-                ("backend", info.backend.as_str()),
-            ];
-            sample(kind, &labels, sum(id, cell))
-        });
+        let samples = labels_of(plan).map(|(id, labels)| sample(kind, &labels, sum(id, cell)));
         families.push(family(name, help, kind, samples.collect()));
     };
     one_each(
@@ -218,6 +203,17 @@ fn per_backend(
         MetricType::COUNTER,
         &|backend| backend.reused.load(Ordering::Relaxed),
     );
+}
+
+/// All backends with the labels that name them.
+pub(super) fn labels_of(plan: &Plan) -> impl Iterator<Item = (BackendId, [(&str, &str); 2])> {
+    (0_u32..)
+        .map(BackendId)
+        .zip(&plan.backends)
+        .map(|(id, backend)| {
+            let cluster = &plan.clusters[backend.cluster.0 as usize].name;
+            (id, [("cluster", &**cluster), ("backend", &*backend.url)])
+        })
 }
 
 fn by_shard(shards: &[Arc<ShardMetrics>]) -> MetricFamily {
@@ -302,7 +298,12 @@ fn per_process(families: &mut Vec<MetricFamily>, info: &Info, process: Process) 
     );
 }
 
-fn family(name: &str, help: &str, kind: MetricType, samples: Vec<Metric>) -> MetricFamily {
+pub(super) fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    samples: Vec<Metric>,
+) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -312,7 +313,7 @@ fn family(name: &str, help: &str, kind: MetricType, samples: Vec<Metric>) -> Met
 }
 
 /// A sample of a counter or, for any other kind, of a gauge.
-fn sample(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
+pub(super) fn sample(kind: MetricType, labels: &[(&str, &str)], value: f64) -> Metric {
     let pairs = labels.iter().map(|(name, value)| {
         let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
@@ -340,10 +341,13 @@ fn seconds(nanoseconds: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::mpsc::Receiver;
 
     use super::*;
+    use crate::backends::Change;
+    use crate::config::{self, Source};
     use crate::h1::Reject;
-    use crate::policy::BackendId;
+    use crate::policy::health::Mode;
 
     /// A strict reader of the format: every sample follows the HELP and TYPE of its family, no family comes
     /// twice, no sample comes twice, every name and value is well formed.
@@ -390,17 +394,22 @@ mod tests {
         samples
     }
 
-    fn rendered(shards: &[Arc<ShardMetrics>], info: &Info) -> BTreeMap<String, f64> {
-        let mut text = String::new();
-        render(&mut text, shards, info);
-        parse(&text)
+    fn shared(text: &str) -> (Shared, Receiver<Change>) {
+        let loaded = config::load(Source::of("test", text));
+        let (_, plan) = loaded.unwrap_or_else(|problems| panic!("{problems}"));
+        let shards = (0..2).map(|_| Arc::new(ShardMetrics::new(1))).collect();
+        Shared::new(Arc::new(plan), shards, 1)
     }
 
-    fn backend(cluster: &str, backend: &str) -> BackendInfo {
-        BackendInfo {
-            cluster: cluster.to_owned(),
-            backend: backend.to_owned(),
-        }
+    fn rendered(
+        shared: &Shared,
+        ledger: &Ledger,
+        info: &Info,
+        now: Nanos,
+    ) -> BTreeMap<String, f64> {
+        let mut text = String::new();
+        render(&mut text, shared, ledger, info, now);
+        parse(&text)
     }
 
     /// Of two shards, of which the second saw ten times what the first did.
@@ -411,6 +420,17 @@ corelane_client_received_bytes_total 11000
 corelane_client_connections 11
 corelane_client_connections_total 0
 corelane_retries_total{reason="stale_connection"} 11
+corelane_backend_connections{cluster="c",backend="http://b:1"} 1
+corelane_backend_weight{cluster="c",backend="http://b:1"} 7
+corelane_backend_up{cluster="c",backend="http://b:1"} 0
+corelane_backend_standing{cluster="c",backend="http://b:1",standing="available"} 0
+corelane_backend_standing{cluster="c",backend="http://b:1",standing="draining"} 1
+corelane_backend_changes_total{cluster="c",backend="http://b:1",to="available"} 0
+corelane_backend_changes_total{cluster="c",backend="http://b:1",to="draining"} 1
+corelane_backend_checks_total{cluster="c",backend="http://b:1",result="passed"} 2
+corelane_backend_checks_total{cluster="c",backend="http://b:1",result="failed"} 1
+corelane_shard_stuck{shard="0"} 1
+corelane_shard_stuck{shard="1"} 0
 corelane_shard_requests_total{shard="0"} 1
 corelane_shard_requests_total{shard="1"} 10
 corelane_request_duration_seconds_bucket{le="0.00025"} 0
@@ -434,11 +454,10 @@ process_start_time_seconds 1700000000.5"#;
 
     #[test]
     fn shards_are_summed_under_the_documented_names() {
-        let shards = [
-            Arc::new(ShardMetrics::new(1)),
-            Arc::new(ShardMetrics::new(1)),
-        ];
-        for (shard, count) in shards.iter().zip([1, 10]) {
+        let text = "[[clusters]]\nname = 'c'\nbackends = ['http://b:1']\n[[routes]]\ncluster = 'c'";
+        let (shared, changes) = shared(text);
+        let ledger = Ledger::new(1);
+        for (shard, count) in shared.metrics.iter().zip([1, 10]) {
             shard.add(Counter::of_status(200), count);
             shard.add(Counter::ClientReceivedBytes, 1000 * count);
             shard.add(Counter::RetriesStale, count);
@@ -461,10 +480,20 @@ process_start_time_seconds 1700000000.5"#;
             engine: "io_uring".to_owned(),
             flags: "a,b".to_owned(),
             start_unix_ms: 1_700_000_000_500,
-            backends: vec![backend("c", "http://b:1")],
             log_write_errors: Arc::new(AtomicU64::new(4)),
         };
-        let samples = rendered(&shards, &info);
+        let id = BackendId(0);
+        shared.backends.connection_opens(id);
+        shared.backends.set_weight(id, 7);
+        shared.backends.set_mode(id, Mode::Drain, 1);
+        ledger.changed(&changes.try_recv().unwrap(), 1);
+        for passed in [true, true, false] {
+            ledger.checked(id, 1, passed, "".into());
+        }
+        let now = 2 * shared.plan.stuck_ns;
+        shared.beat(0, 1);
+        shared.beat(1, now);
+        let samples = rendered(&shared, &ledger, &info, now);
         for line in EXPECTED.trim().lines() {
             let (series, value) = line.rsplit_once(' ').unwrap();
             assert_eq!(
@@ -478,7 +507,8 @@ process_start_time_seconds 1700000000.5"#;
 
     #[test]
     fn every_reason_and_every_plain_metric_is_rendered() {
-        let samples = rendered(&[], &Info::default());
+        let (shared, _changes) = shared("backends = ['http://b:1']");
+        let samples = rendered(&shared, &Ledger::new(1), &Info::default(), 0);
         for reason in Reason::all() {
             assert!(samples.contains_key(&format!(
                 r#"corelane_rejected_total{{reason="{}"}}"#,
@@ -502,13 +532,10 @@ process_start_time_seconds 1700000000.5"#;
 
     #[test]
     fn a_label_cannot_break_out_of_its_quotes() {
-        let info = Info {
-            backends: vec![backend("a\"b\\c\nd", "x")],
-            ..Info::default()
-        };
-        let samples = rendered(&[], &info);
-        assert!(
-            samples.contains_key(r#"corelane_backend_inflight{cluster="a\"b\\c\nd",backend="x"}"#)
-        );
+        let text = "[[clusters]]\nname = 'c'\nbackends = [\"unix:/a\\\"b\\\\c\"]\n[[routes]]\ncluster = 'c'";
+        let (shared, _changes) = shared(text);
+        let samples = rendered(&shared, &Ledger::new(1), &Info::default(), 0);
+        let series = r#"corelane_backend_inflight{cluster="c",backend="unix:/a\"b\\c"}"#;
+        assert!(samples.contains_key(series), "{samples:?}");
     }
 }

@@ -53,6 +53,8 @@ const EXTRA: &[u8] = b"HTTP/1.1 200 OK\r\nX-Id: 0\r\nX-Serial: 0\r\nContent-Leng
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub shape: Shape,
+    /// Of all but what has no body.
+    pub status: u16,
     pub len: u64,
     pub interims: u64,
     pub flaw: Flaw,
@@ -72,6 +74,7 @@ impl Reply {
     pub fn plain(shape: Shape, len: u64) -> Reply {
         Reply {
             shape,
+            status: 200,
             len,
             interims: 0,
             flaw: Flaw::None,
@@ -116,6 +119,10 @@ impl Reply {
     }
 }
 
+/// What the health checks of a plan ask for.
+pub const CHECK: &str = "GET /healthz HTTP/1.1";
+const HEALTHY: &[u8] = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+
 /// What is special about the backend's connections.
 #[derive(Clone)]
 pub struct Manner {
@@ -123,6 +130,8 @@ pub struct Manner {
     /// How long an idle connection is kept, if it is closed at all.
     pub idle_ns: Rc<dyn Fn() -> Option<Nanos>>,
     pub breaks: Rc<dyn Fn() -> [Option<Break>; 2]>,
+    /// The answer to a health check.
+    pub check: Rc<dyn Fn() -> &'static [u8]>,
 }
 
 impl Manner {
@@ -131,12 +140,20 @@ impl Manner {
             reply: Rc::new(reply),
             idle_ns: Rc::new(|| None),
             breaks: Rc::new(|| [None, None]),
+            check: Rc::new(|| HEALTHY),
         }
     }
 }
 
 /// Serves one connection from the proxy.
-pub async fn serve(world: World, ledger: Ledger, stream: SimStream, manner: Manner, who: u64) {
+pub async fn serve(
+    world: World,
+    ledger: Ledger,
+    stream: SimStream,
+    manner: Manner,
+    number: usize,
+    who: u64,
+) {
     let breaks = (manner.breaks)();
     let [toward_us, from_us] = breaks;
     if let Some(breaks) = from_us {
@@ -157,7 +174,12 @@ pub async fn serve(world: World, ledger: Ledger, stream: SimStream, manner: Mann
             }
         }
         let Ok(head) = wire.head().await else { return };
-        let (ask, serial) = ledger.deliver(&head, &stream, reused);
+        if head.line == CHECK {
+            // Asked to close, as a check asks for.
+            let _ = stream.send((manner.check)()).await;
+            return;
+        }
+        let (ask, serial) = ledger.deliver(&head, &stream, number, reused);
         let mut reply = (manner.reply)(&ask);
         let fragile = stream.will_break() || (manner.idle_ns)().is_some();
         if fragile && reply.shape == Shape::UntilClose {
@@ -201,7 +223,7 @@ async fn exchange(
     let status = if reply.shape == Shape::Bodiless {
         204
     } else {
-        200
+        reply.status
     };
     ledger.answer(
         ask.id,
@@ -220,9 +242,12 @@ async fn exchange(
                 || reply.early.is_some() && reply.shape == Shape::UntilClose
                 || !matches!(reply.flaw, Flaw::None | Flaw::Extra),
             early: reply.early.is_some(),
+            sending: true,
         },
     );
-    if !send(world, wire.stream, ask, reply, serial, status).await {
+    let sent = send(world, wire.stream, ask, reply, serial, status).await;
+    ledger.sent(ask.id, serial);
+    if !sent {
         return false;
     }
     match reply.early {
@@ -348,6 +373,7 @@ async fn tunnel(
         whole: true,
         excused: fragile || reply.tunnel_hangs,
         early: false,
+        sending: false,
     };
     ledger.answer(ask.id, serial, answer);
     let id = ask.id;

@@ -364,6 +364,7 @@ impl Client {
         let fine = match status {
             408 => stalled || self.world.has_jumped(),
             // A connection that could not be opened, or broke before a byte came, leaves no answer behind.
+            502..=504 if self.ledger.firm => !ask.is_idempotent() || excused,
             502..=504 => !self.ledger.calm,
             400 => script.breaks[0].is_some() || stalled,
             _ => false,

@@ -208,6 +208,53 @@ fn hours_pass_at_once() {
     }
 }
 
+/// A shard without a sign of life is reported once, and once more when it goes on; one that has drained while another
+/// has not is none.
+#[test]
+fn who_has_ended_is_not_stuck() {
+    let stage = Stage::new(
+        1,
+        Weather::STILL,
+        &plan(&PLAN.replace("1h", "1s")),
+        2,
+        false,
+    );
+    for number in 0..3 {
+        let reply = Reply {
+            think_ns: 1_900 * MS,
+            ..Reply::plain(Shape::Length, 10)
+        };
+        stage.backend(
+            number,
+            || Door::Accept,
+            Manner::plain(move |_| reply.clone()),
+        );
+    }
+    stage.watch();
+    let listener = stage.told.listen().expect("there is room");
+    let told = || std::iter::from_fn(|| listener.next().expect("it was heard in time"));
+    stage.run_for(SECOND);
+    stage.world.jump(5 * SECOND, 1);
+    stage.run_for(SECOND);
+    let lines: Vec<_> = told().collect();
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    // The watch may come after the shard that goes on.
+    assert!(count("a shard is stuck") <= 2, "{lines:?}");
+    assert_eq!(
+        count("a shard is stuck"),
+        count("a shard goes on"),
+        "{lines:?}"
+    );
+    let seens = stage.client(Script::of(vec![Ask::get()]));
+    stage.run_for(100 * MS);
+    stage.drain()();
+    stage.run_clients();
+    assert_eq!(*seens.borrow(), [Seen::Answer(200)]);
+    let lines: Vec<_> = told().collect();
+    assert!(lines.is_empty(), "{lines:?}");
+    stage.finish();
+}
+
 /// The drain comes at any point of an exchange: what has begun is finished, and then all is over.
 #[test]
 fn a_drain_in_the_middle() {

@@ -9,15 +9,20 @@
 )]
 
 mod backend;
+mod breaker;
 mod client;
 mod deadlines;
 mod every_byte;
 mod found;
 mod http;
+mod life;
 mod limits;
 mod model;
 mod net;
+mod probe;
+mod queue;
 mod random;
+mod resilience;
 mod reuse;
 mod stage;
 mod world;

@@ -7,6 +7,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use corelane::config::plan::Plan;
+use corelane::policy::retry::Statuses;
+
 use crate::http::{Body, Head};
 use crate::net::{SimStream, Watch};
 use crate::world::mix;
@@ -178,9 +181,13 @@ pub struct Answer {
     pub excused: bool,
     /// It may come before the request has been sent, which ends the client's connection.
     pub early: bool,
+    /// The backend has not come to its end.
+    pub sending: bool,
 }
 
 struct Delivery {
+    backend: usize,
+    serial: u64,
     watch: Watch,
     taken: u64,
     /// It was not the first on its connection.
@@ -201,12 +208,22 @@ pub struct Ledger {
     serial: Rc<Cell<u64>>,
     /// Nothing goes wrong in this run, so everything must go right.
     pub calm: bool,
+    /// Whatever happens to backends, who may be repeated is answered.
+    pub firm: bool,
+    /// Further attempts that a request may have.
+    attempts: usize,
+    /// Statuses that are tried again.
+    statuses: Statuses,
 }
 
 impl Ledger {
-    pub fn new(calm: bool) -> Ledger {
+    /// What the plan's first route may do.
+    pub fn new(calm: bool, plan: &Plan) -> Ledger {
+        let retry = &plan.routes[0].retry;
         Ledger {
             calm,
+            attempts: retry.attempts as usize,
+            statuses: retry.on.statuses.clone(),
             ..Ledger::default()
         }
     }
@@ -220,7 +237,13 @@ impl Ledger {
     }
 
     /// A backend has a request's head: who asked, and which serial its answer has.
-    pub fn deliver(&self, head: &Head, stream: &SimStream, reused: bool) -> (Rc<Ask>, u64) {
+    pub fn deliver(
+        &self,
+        head: &Head,
+        stream: &SimStream,
+        backend: usize,
+        reused: bool,
+    ) -> (Rc<Ask>, u64) {
         let id = head
             .number("X-Id")
             .unwrap_or_else(|| panic!("who? {head:?}"));
@@ -228,23 +251,75 @@ impl Ledger {
         let ask = Rc::clone(facts.asks.get(&id).expect("somebody asked"));
         assert!(ask.garbage.is_none(), "{head:?}");
         check_forwarded(&ask, head);
-        let before = facts.deliveries.entry(id).or_default();
-        if let Some(first) = before.first() {
-            assert!(!self.calm, "{id} came twice for no reason");
-            assert!(ask.is_idempotent(), "{ask:?} was repeated");
-            assert!(before.len() < 2, "{id} came three times");
-            assert!(first.reused, "{id} was repeated after a fresh connection");
-            let taken = first.watch.taken();
-            assert_eq!(first.taken, taken, "{id} was repeated after a response");
-        }
+        self.serial.set(self.serial.get() + 1);
         let watch = stream.watch();
-        before.push(Delivery {
+        let delivery = Delivery {
+            backend,
+            serial: self.serial.get(),
             taken: watch.taken(),
             watch,
             reused,
-        });
-        self.serial.set(self.serial.get() + 1);
+        };
+        let mut before = facts.deliveries.remove(&id).unwrap_or_default();
+        if !before.is_empty() {
+            assert!(!self.calm, "{id} came twice for no reason");
+            assert!(ask.is_idempotent(), "{ask:?} was repeated");
+            self.check_repeated(&facts, id, &before, &delivery);
+        }
+        before.push(delivery);
+        facts.deliveries.insert(id, before);
         (ask, self.serial.get())
+    }
+
+    /// Nothing is repeated after a byte of a response that could have reached the client, nothing at the same backend
+    /// but on a fresh connection after one that had been idle, and nothing too often.
+    fn check_repeated(&self, facts: &Facts, id: u64, before: &[Delivery], now: &Delivery) {
+        let withheld = |delivery: &Delivery| {
+            let answer = facts.answers.get(&(id, delivery.serial));
+            answer.is_some_and(|answer| self.statuses.has(answer.status))
+        };
+        for delivery in before {
+            let silent = delivery.taken == delivery.watch.taken();
+            assert!(
+                silent || withheld(delivery),
+                "{id} repeated after a response"
+            );
+        }
+        let last = before.last().expect("it was repeated");
+        let same = before.iter().filter(|d| d.backend == now.backend).count();
+        if last.backend == now.backend && !withheld(last) {
+            assert!(last.reused && !now.reused, "{id} at the same backend again");
+            assert_eq!(same, 1, "{id} came to one backend too often");
+        } else if last.backend != now.backend {
+            assert_eq!(same, 0, "{id} came back to a backend");
+        }
+        let pairs = before.iter().zip(before[1..].iter().chain([now]));
+        let paid = pairs.filter(|(one, next)| !one.reused && one.backend != next.backend);
+        assert!(paid.count() <= self.attempts, "{id} was repeated too often");
+    }
+
+    /// The backend has sent all that it will of this answer.
+    pub fn sent(&self, id: u64, serial: u64) {
+        let mut facts = self.facts.borrow_mut();
+        if let Some(answer) = facts.answers.get_mut(&(id, serial)) {
+            answer.sending = false;
+        }
+    }
+
+    /// The backend has gone: what it was sending breaks off.
+    pub fn gone(&self, backend: usize) {
+        let mut facts = self.facts.borrow_mut();
+        let Facts {
+            deliveries,
+            answers,
+            ..
+        } = &mut *facts;
+        for ((id, serial), answer) in answers.iter_mut().filter(|(_, answer)| answer.sending) {
+            let here = deliveries[id].iter().find(|one| one.serial == *serial);
+            if here.is_some_and(|one| one.backend == backend) {
+                (answer.excused, answer.whole, answer.sending) = (true, false, false);
+            }
+        }
     }
 
     /// A backend has a whole request.

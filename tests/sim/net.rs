@@ -67,6 +67,32 @@ pub enum Door {
 struct Host {
     door: Box<dyn Fn() -> Door>,
     accept: Box<dyn Fn(SimStream)>,
+    /// Connections to it that the proxy has open.
+    count: Count,
+}
+
+/// How many there are, and how many there were at most.
+#[derive(Clone, Default)]
+pub struct Count(Rc<Cell<(usize, usize)>>);
+
+impl Count {
+    pub fn now(&self) -> usize {
+        self.0.get().0
+    }
+
+    pub fn most(&self) -> usize {
+        self.0.get().1
+    }
+
+    fn add(&self) {
+        let (now, most) = self.0.get();
+        self.0.set((now + 1, most.max(now + 1)));
+    }
+
+    fn sub(&self) {
+        let (now, most) = self.0.get();
+        self.0.set((now - 1, most));
+    }
 }
 
 /// One way of a link: what one side has sent.
@@ -188,8 +214,8 @@ pub struct SimStream {
     cancelable: Cell<bool>,
     cancelled: Cell<Option<Nanos>>,
     cancel_waker: RefCell<Option<Waker>>,
-    /// Set on ends that the proxy owns.
-    census: Option<Rc<Cell<usize>>>,
+    /// Where it is counted: ends that the proxy owns.
+    counts: Vec<Count>,
 }
 
 /// What the scripts may ask about a link, whose end they may have lost.
@@ -374,8 +400,8 @@ impl SimStream {
 
 impl Drop for SimStream {
     fn drop(&mut self) {
-        if let Some(census) = &self.census {
-            census.set(census.get() - 1);
+        for count in &self.counts {
+            count.sub();
         }
         let link = &self.link;
         let unread = {
@@ -603,7 +629,9 @@ pub struct Net {
     pub weather: Weather,
     hosts: Rc<RefCell<BTreeMap<SocketAddr, Host>>>,
     /// Ends that the proxy holds.
-    census: Rc<Cell<usize>>,
+    census: Count,
+    /// Who connects is counted at the host too.
+    counted: bool,
 }
 
 impl Net {
@@ -612,7 +640,17 @@ impl Net {
             world: world.clone(),
             weather,
             hosts: Rc::default(),
-            census: Rc::default(),
+            census: Count::default(),
+            counted: true,
+        }
+    }
+
+    /// The same network for somebody else, whose connections are counted apart.
+    pub fn apart(&self) -> Net {
+        Net {
+            census: Count::default(),
+            counted: false,
+            ..self.clone()
         }
     }
 
@@ -625,34 +663,49 @@ impl Net {
         let host = Host {
             door: Box::new(door),
             accept: Box::new(accept),
+            count: Count::default(),
         };
         self.hosts.borrow_mut().insert(at, host);
     }
 
     /// Connections that the proxy has open.
     pub fn census(&self) -> usize {
-        self.census.get()
+        self.census.now()
+    }
+
+    /// Connections to a host that the proxy has open.
+    pub fn count(&self, host: SocketAddr) -> Count {
+        let hosts = self.hosts.borrow();
+        hosts
+            .get(&host)
+            .map_or_else(Count::default, |host| host.count.clone())
     }
 
     /// A link; the first end is the proxy's.
     pub fn link(&self) -> (SimStream, SimStream) {
+        self.counted_link(vec![self.census.clone()])
+    }
+
+    fn counted_link(&self, counts: Vec<Count>) -> (SimStream, SimStream) {
         let link = Rc::new(Link {
             world: self.world.clone(),
             weather: self.weather,
             ways: Default::default(),
             closed: Default::default(),
         });
-        self.census.set(self.census.get() + 1);
-        let end = |side, census| SimStream {
+        for count in &counts {
+            count.add();
+        }
+        let end = |side, counts| SimStream {
             link: Rc::clone(&link),
             side,
             abort: Cell::new(false),
             cancelable: Cell::new(false),
             cancelled: Cell::new(None),
             cancel_waker: RefCell::default(),
-            census,
+            counts,
         };
-        (end(0, Some(Rc::clone(&self.census))), end(1, None))
+        (end(0, counts), end(1, Vec::new()))
     }
 }
 
@@ -679,7 +732,11 @@ impl Io for Net {
             None | Some(Door::Refuse) => Err(broken(io::ErrorKind::ConnectionRefused)),
             Some(Door::Hang) => std::future::pending().await,
             Some(Door::Accept) => {
-                let (ours, theirs) = self.link();
+                let mut counts = vec![self.census.clone()];
+                if self.counted {
+                    counts.push(self.count(address));
+                }
+                let (ours, theirs) = self.counted_link(counts);
                 (hosts.borrow()[&address].accept)(theirs);
                 Ok(ours)
             }

@@ -219,6 +219,9 @@ fn reply(rng: &mut Rng, ask: &Ask, odds: Odds) -> Reply {
     if ask.load.bytes() > 0 && rng.chance(10) && !odds.calm {
         reply.early = Some(rng.chance(50));
     }
+    if rng.chance(odds.flaws / 2) {
+        reply.status = 503;
+    }
     if rng.chance(odds.flaws) {
         flaw(rng, ask, &mut reply);
     }
@@ -252,16 +255,97 @@ fn manner(world: &World, odds: Odds) -> Manner {
             let some = || some_break(&on, &[How::Fin, How::Reset]);
             [break_of().then(some), break_of().then(some)]
         }),
+        ..Manner::plain(|_| Reply::plain(Shape::Length, 0))
     }
 }
 
-/// The plans that runs choose from: the second closes connections after a few requests.
-fn plans() -> [Arc<Plan>; 2] {
-    let few = PLAN.replace("[limits]", "[limits]\nconnection_requests = 4");
-    [plan(PLAN), plan(&few)]
+/// The plans that runs choose from.
+struct Plans {
+    /// Without trouble, every request is answered: as it stands, and with few requests on a connection.
+    open: [Arc<Plan>; 3],
+    /// These refuse some all the same.
+    narrow: [Arc<Plan>; 2],
 }
 
-fn run(seed: u64, plans: &[Arc<Plan>; 2]) -> u64 {
+/// Every failure is tried again, twice.
+const EAGER: &str = r#"
+[retry]
+on = ["connect", "closed", "timeout", "503"]
+attempts = 2
+budget = 100
+[passive_health]
+errors = 2
+ejection = "500ms"
+[slow_start]
+duration = "1s"
+[load_balancer]
+algorithm = "peak_ewma"
+"#;
+
+/// Few connections, and a short queue.
+const CAPPED: &str = r#"
+backend_connections = 2
+[queue]
+length = 4
+timeout = "500ms"
+[load_balancer]
+algorithm = "least_connections"
+[retry]
+on = ["connect", "closed", "503"]
+"#;
+
+/// Everything that takes a backend out, at every occasion.
+const TOUCHY: &str = r#"
+requests = 5
+[circuit_breaker]
+enabled = true
+volume = 2
+open = "200ms"
+trials = 2
+[passive_health]
+errors = 1
+share = 100
+ejection = "300ms"
+[health_check]
+type = "http"
+path = "/healthz"
+interval = "300ms"
+timeout = "200ms"
+rise = 1
+fall = 2
+[load_balancer]
+algorithm = "p2c"
+[sticky]
+cookie = "tie"
+[retry]
+on = ["connect", "closed", "timeout", "503"]
+"#;
+
+impl Plans {
+    fn new() -> Plans {
+        let with = |limits: &str| plan(&PLAN.replace("[limits]", &format!("[limits]\n{limits}")));
+        let after = |more: &str| plan(&format!("{PLAN}{more}"));
+        let narrow = |more: &str| {
+            // The limits stand first in what is added, so theirs come last here.
+            let (limits, rest) = more.split_once("\n[").expect("more than limits");
+            let text = PLAN.replace("[limits]", &format!("[limits]{limits}"));
+            plan(&format!("{text}[{rest}"))
+        };
+        Plans {
+            open: [plan(PLAN), with("connection_requests = 4"), after(EAGER)],
+            narrow: [narrow(CAPPED), narrow(TOUCHY)],
+        }
+    }
+
+    fn pick(&self, rng: &mut Rng, odds: Odds) -> &Arc<Plan> {
+        match odds.calm {
+            false if rng.chance(50) => &self.narrow[rng.below(2) as usize],
+            _ => &self.open[rng.below(3) as usize],
+        }
+    }
+}
+
+fn run(seed: u64, plans: &Plans) -> u64 {
     let mut rng = Rng::new(mix(seed ^ 0x5eed));
     let odds = Odds::of(&mut rng);
     let weather = Weather {
@@ -271,13 +355,8 @@ fn run(seed: u64, plans: &[Arc<Plan>; 2]) -> u64 {
         window: rng.pick(&[700, 4_096, 65_536]),
     };
     let shards = 1 + rng.below(2) as usize;
-    let stage = Stage::new(
-        seed,
-        weather,
-        &plans[rng.below(2) as usize],
-        shards,
-        odds.calm,
-    );
+    let stage = Stage::new(seed, weather, plans.pick(&mut rng, odds), shards, odds.calm);
+    stage.watch();
     for number in 0..3 {
         let doors = RefCell::new(stage.world.fork());
         let door = move || {
@@ -304,14 +383,14 @@ fn run(seed: u64, plans: &[Arc<Plan>; 2]) -> u64 {
 }
 
 /// Says how to see a failure again.
-struct Replay(u64);
+pub struct Replay(pub u64, pub &'static str);
 
 impl Drop for Replay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!(
-                "\nreplay: SIM_SEED={} cargo test --test sim seeds\n",
-                self.0
+                "\nreplay: SIM_SEED={} cargo test --test sim {}\n",
+                self.0, self.1
             );
         }
     }
@@ -325,18 +404,22 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
+/// The seeds of a test that usually makes so many runs.
+pub fn range(runs: u64) -> std::ops::Range<u64> {
+    match number("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("SIM_RUNS").unwrap_or(runs),
+    }
+}
+
 /// Seeds of a run without `SIM_RUNS`.
 const RUNS: u64 = 300;
 
 #[test]
 fn seeds() {
-    let plans = plans();
-    let range = match number("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIM_RUNS").unwrap_or(RUNS),
-    };
-    for seed in range {
-        let _replay = Replay(seed);
+    let plans = Plans::new();
+    for seed in range(RUNS) {
+        let _replay = Replay(seed, "seeds");
         let trace = run(seed, &plans);
         if seed.is_multiple_of(10) {
             assert_eq!(trace, run(seed, &plans), "seed {seed} is not repeatable");

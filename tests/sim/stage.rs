@@ -6,20 +6,29 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
-use corelane::config::plan::{Nanos, Plan};
+use corelane::backends::Change;
+use corelane::config::plan::{Level, Nanos, Plan};
 use corelane::config::{self, Source};
 use corelane::conn;
+use corelane::health::Watch;
+use corelane::log::Events;
 use corelane::metrics::{self, Counter, Gauge, Info, Reason, ShardMetrics};
+use corelane::policy::{BackendId, ClusterId, RouteId};
 use corelane::shard::{Peer, Shard};
 use corelane::shared::{Shared, Stop};
 
 use crate::backend::{self, Manner};
 use crate::client::{Client, Excuses, Script, Seen};
 use crate::http::patience;
+use crate::life::Life;
 use crate::model::Ledger;
 use crate::net::{Door, Net, SimStream, Weather};
-use crate::world::{SECOND, World};
+use crate::world::{MS, SECOND, World};
+
+/// The pace of the health thread.
+const STEP_NS: Nanos = 50 * MS;
 
 /// Short deadlines, so that a run sees them all.
 pub const PLAN: &str = r#"
@@ -37,6 +46,8 @@ tunnel = "4s"
 header_bytes = "4KiB"
 [pool]
 idle_timeout = "3s"
+[watchdog]
+stuck = "1h"
 "#;
 
 pub fn plan(text: &str) -> Arc<Plan> {
@@ -58,6 +69,10 @@ pub struct Stage {
     pub ledger: Ledger,
     pub shared: Arc<Shared>,
     pub shards: Vec<Rc<Shard<Net>>>,
+    /// Backends' changes of standing, for who watches them.
+    changes: Cell<Option<Receiver<Change>>>,
+    /// What the watch has told.
+    pub told: Arc<corelane::ledger::Ledger>,
     all_metrics: Vec<Arc<ShardMetrics>>,
     draining: Rc<Cell<bool>>,
     clients: Rc<Cell<usize>>,
@@ -69,15 +84,16 @@ impl Stage {
     pub fn new(seed: u64, weather: Weather, plan: &Arc<Plan>, shards: usize, calm: bool) -> Stage {
         let world = World::new(seed);
         let net = Net::new(&world, weather);
-        let shared = Arc::new(Shared::new(Arc::clone(plan), shards, u32::MAX));
+        let all_metrics: Vec<_> = (0..shards)
+            .map(|_| Arc::new(ShardMetrics::new(plan.backends.len())))
+            .collect();
+        let (shared, changes) = Shared::new(Arc::clone(plan), all_metrics.clone(), u32::MAX);
+        let shared = Arc::new(shared);
         let ticking = Rc::new(Cell::new(shards));
-        let mut all_metrics = Vec::new();
         let shards = (0..shards)
             .map(|number| {
-                let metrics = Arc::new(ShardMetrics::new(plan.backends.len()));
-                all_metrics.push(Arc::clone(&metrics));
                 let shared = Arc::clone(&shared);
-                let shard = Shard::new(number, net.clone(), shared, metrics, None);
+                let shard = Shard::new(number, net.clone(), shared, None);
                 let (tick, left) = (Rc::clone(&shard).tick(), Rc::clone(&ticking));
                 world.spawn(async move {
                     tick.await;
@@ -87,10 +103,12 @@ impl Stage {
             })
             .collect();
         Stage {
-            ledger: Ledger::new(calm),
+            ledger: Ledger::new(calm, plan),
             net,
             shared,
             shards,
+            changes: Cell::new(Some(changes)),
+            told: Arc::new(corelane::ledger::Ledger::new(plan.backends.len())),
             all_metrics,
             draining: Rc::default(),
             clients: Rc::default(),
@@ -100,13 +118,53 @@ impl Stage {
         }
     }
 
+    /// Runs what the health thread runs. Gives its network, which counts its connections.
+    pub fn watch(&self) -> Net {
+        let net = self.net.apart();
+        let changes = self.changes.take().expect("one watch is enough");
+        let watch = Watch::new(
+            net.clone(),
+            Arc::clone(&self.shared),
+            Arc::clone(&self.told),
+            Events::to_stderr(Level::Error),
+            None,
+        );
+        drop(watch.begin_checks());
+        let world = self.world.clone();
+        self.world.spawn(async move {
+            loop {
+                watch.step(&changes);
+                world.sleep(STEP_NS).await;
+            }
+        });
+        net
+    }
+
+    /// A backend that may die.
+    pub fn mortal(&self, number: usize, manner: Manner) -> Rc<Life> {
+        let life = Rc::new(Life::new(self.ledger.clone(), number));
+        let (world, ledger) = (self.world.clone(), self.ledger.clone());
+        let (door, lives) = (Rc::clone(&life), Rc::clone(&life));
+        let whos = Cell::new(1_000_000 * (number as u64 + 1));
+        let accept = move |stream| {
+            whos.set(whos.get() + 1);
+            let (on, ledger) = (world.clone(), ledger.clone());
+            let serve = backend::serve(on, ledger, stream, manner.clone(), number, whos.get());
+            world.spawn(Rc::clone(&lives).during(serve));
+        };
+        self.net
+            .listen(address(number), move || door.door(), accept);
+        life
+    }
+
     pub fn backend(&self, number: usize, door: impl Fn() -> Door + 'static, manner: Manner) {
         let (world, ledger) = (self.world.clone(), self.ledger.clone());
         let whos = Cell::new(1_000_000 * (number as u64 + 1));
         self.net.listen(address(number), door, move |stream| {
             whos.set(whos.get() + 1);
             let (on, ledger) = (world.clone(), ledger.clone());
-            let serve = backend::serve(on, ledger, stream, manner.clone(), whos.get());
+            let manner = manner.clone();
+            let serve = backend::serve(on, ledger, stream, manner, number, whos.get());
             world.spawn(serve);
         });
     }
@@ -114,6 +172,12 @@ impl Stage {
     /// A connection to a shard as the listener makes it; `None`: refused.
     pub fn connect(&self, shard: usize) -> Option<SimStream> {
         connect(&self.net, &self.shards[shard])
+    }
+
+    /// What opens connections to a shard.
+    pub fn connector(&self, shard: usize) -> impl Fn() -> SimStream + use<> {
+        let (net, shard) = (self.net.clone(), Rc::clone(&self.shards[shard]));
+        move || connect(&net, &shard).expect("there is room")
     }
 
     /// Runs a client's script beside all others.
@@ -197,18 +261,9 @@ impl Stage {
     }
 
     pub fn metrics_text(&self) -> String {
-        let info = Info {
-            backends: self.shards[0]
-                .plan
-                .backends
-                .iter()
-                .enumerate()
-                .map(info)
-                .collect(),
-            ..Info::default()
-        };
         let mut text = String::new();
-        metrics::render(&mut text, &self.all_metrics, &info);
+        let ledger = corelane::ledger::Ledger::new(self.shared.plan.backends.len());
+        metrics::render(&mut text, &self.shared, &ledger, &Info::default(), 0);
         let ours = |line: &&str| !line.contains("process_");
         text.lines()
             .filter(ours)
@@ -232,6 +287,7 @@ impl Stage {
         );
         assert_eq!(self.gauge(Gauge::Tunnels), 0, "a tunnel stays");
         assert_eq!(self.shared.connections(), 0);
+        self.nothing_is_counted();
         let idle = |shard: &Rc<Shard<Net>>| shard.pool.borrow().len();
         let pooled: usize = self.shards.iter().map(idle).sum();
         assert_eq!(self.gauge(Gauge::PoolIdleConnections), pooled as u64);
@@ -263,6 +319,38 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// No request is under way, so each count of requests is where it began.
+    fn nothing_is_counted(&self) {
+        assert_eq!(self.gauge(Gauge::ActiveRequests), 0, "active requests");
+        assert_eq!(self.gauge(Gauge::QueuedRequests), 0, "queued requests");
+        let backends = &self.shared.backends;
+        for at in 0..self.shared.plan.backends.len() {
+            let id = BackendId(at as u32);
+            assert_eq!(backends.load(id), 0, "load of {at}");
+            let (admitted, passed) = backends.word(id).trials();
+            assert_eq!(admitted, passed, "trials of {at}: {:?}", backends.word(id));
+            let open = self.net.count(address(at)).now();
+            assert_eq!(backends.connections(id) as usize, open, "slots of {at}");
+        }
+        for at in 0..self.shared.plan.clusters.len() {
+            let id = ClusterId(at as u32);
+            assert_eq!(backends.cluster_load(id), 0, "load of cluster {at}");
+            assert_eq!(backends.waiting(id), 0, "waiting for cluster {at}");
+        }
+        for (at, route) in self.shared.plan.routes.iter().enumerate() {
+            let (id, most) = (RouteId(at as u32), route.requests_max);
+            let entered = (0..most).filter(|_| self.shared.request_enters(id, most));
+            assert_eq!(entered.count(), most as usize, "requests of route {at}");
+            (0..most).for_each(|_| self.shared.request_leaves(id));
+        }
+        let least = self.shared.plan.budget.least;
+        let begun = (0..least + 1).filter(|_| self.shared.retry_begins());
+        assert_eq!(begun.count(), least as usize, "retries");
+        (0..least).for_each(|_| self.shared.retry_ends());
+    }
+}
+
 fn connect(net: &Net, shard: &Rc<Shard<Net>>) -> Option<SimStream> {
     if shard.is_draining() {
         return None;
@@ -273,13 +361,6 @@ fn connect(net: &Net, shard: &Rc<Shard<Net>>) -> Option<SimStream> {
     net.world
         .spawn(conn::serve(Rc::clone(shard), ours, peer, open));
     Some(theirs)
-}
-
-fn info((number, backend): (usize, &corelane::config::plan::Backend)) -> metrics::BackendInfo {
-    metrics::BackendInfo {
-        cluster: "default".to_owned(),
-        backend: format!("{number} {}", backend.url),
-    }
 }
 
 fn value(line: &str) -> u64 {

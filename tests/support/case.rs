@@ -10,11 +10,21 @@ pub(crate) struct Case {
     pub(crate) config: String,
     /// The client's first bytes are not cut.
     pub(crate) whole: bool,
+    /// What it leaves behind in the proxy would disturb others: it has a proxy of its own, and is run once.
+    pub(crate) alone: bool,
     pub(crate) steps: Vec<Step>,
 }
 
+/// What one side does or sees.
 #[derive(Debug, Clone)]
-pub(crate) enum Step {
+pub(crate) struct Step {
+    /// Which client or which backend, from 0.
+    pub(crate) number: usize,
+    pub(crate) deed: Deed,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
     ClientSends(Vec<u8>),
     Client(Act),
     ClientGets(Message),
@@ -27,6 +37,8 @@ pub(crate) enum Step {
     BackendSees(State),
     Counted(String),
     Logged(String),
+    /// A metric comes to have this value.
+    Until(String, u64),
 }
 
 /// What a side does with its connection.
@@ -36,6 +48,10 @@ pub(crate) enum Act {
     End,
     Close,
     Reset,
+    /// Takes no more connections.
+    Down,
+    /// Takes them again.
+    Up,
 }
 
 /// What a side finds its connection to be.
@@ -78,37 +94,39 @@ pub(crate) enum Check {
 impl Case {
     /// The refusals that it asks for by name.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().filter_map(|step| match step {
-            Step::ClientGets(message) => message.reason.as_deref(),
-            Step::Counted(label) => Some(label.as_str()),
-            Step::ClientSends(_)
-            | Step::Client(_)
-            | Step::ClientRaw(_)
-            | Step::ClientSees(_)
-            | Step::BackendSends(_)
-            | Step::Backend(_)
-            | Step::BackendGets(_)
-            | Step::BackendRaw(_)
-            | Step::BackendSees(_)
-            | Step::Logged(_) => None,
+        self.steps.iter().filter_map(|step| match &step.deed {
+            Deed::ClientGets(message) => message.reason.as_deref(),
+            Deed::Counted(label) => Some(label.as_str()),
+            Deed::ClientSends(_)
+            | Deed::Client(_)
+            | Deed::ClientRaw(_)
+            | Deed::ClientSees(_)
+            | Deed::BackendSends(_)
+            | Deed::Backend(_)
+            | Deed::BackendGets(_)
+            | Deed::BackendRaw(_)
+            | Deed::BackendSees(_)
+            | Deed::Logged(_)
+            | Deed::Until(..) => None,
         })
     }
 
     /// The lines that it wants to see in the access log.
     pub(crate) fn log_texts(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().filter_map(|step| match step {
-            Step::Logged(text) => Some(text.as_str()),
-            Step::ClientSends(_)
-            | Step::Client(_)
-            | Step::ClientGets(_)
-            | Step::ClientRaw(_)
-            | Step::ClientSees(_)
-            | Step::BackendSends(_)
-            | Step::Backend(_)
-            | Step::BackendGets(_)
-            | Step::BackendRaw(_)
-            | Step::BackendSees(_)
-            | Step::Counted(_) => None,
+        self.steps.iter().filter_map(|step| match &step.deed {
+            Deed::Logged(text) => Some(text.as_str()),
+            Deed::ClientSends(_)
+            | Deed::Client(_)
+            | Deed::ClientGets(_)
+            | Deed::ClientRaw(_)
+            | Deed::ClientSees(_)
+            | Deed::BackendSends(_)
+            | Deed::Backend(_)
+            | Deed::BackendGets(_)
+            | Deed::BackendRaw(_)
+            | Deed::BackendSees(_)
+            | Deed::Counted(_)
+            | Deed::Until(..) => None,
         })
     }
 }
@@ -145,6 +163,7 @@ fn parse(theme: &str, text: &str) -> Vec<Case> {
                 name: format!("{theme}/{}", name.trim()),
                 config: String::new(),
                 whole: false,
+                alone: false,
                 steps: Vec::new(),
             });
         } else if !line.trim().is_empty() && !line.starts_with('#') {
@@ -160,51 +179,71 @@ fn parse(theme: &str, text: &str) -> Vec<Case> {
 impl Case {
     fn line(&mut self, line: &str) -> Option<()> {
         if let Some(check) = line.strip_prefix("  ") {
-            return match self.steps.last_mut()? {
-                Step::ClientGets(message) | Step::BackendGets(message) => message.check(check),
+            return match &mut self.steps.last_mut()?.deed {
+                Deed::ClientGets(message) | Deed::BackendGets(message) => message.check(check),
                 _ => None,
             };
         }
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let step = match word {
+        match word {
             "config" => {
                 self.config.push_str(rest);
                 self.config.push('\n');
-                return Some(());
             }
-            "whole" => {
-                self.whole = true;
-                return Some(());
+            "whole" => self.whole = true,
+            "alone" => self.alone = true,
+            "counted" => self.push(0, Deed::Counted(rest.to_owned())),
+            "logged" => self.push(0, Deed::Logged(rest.to_owned())),
+            "until" => {
+                let (metric, value) = rest.rsplit_once(' ')?;
+                let deed = Deed::Until(metric.to_owned(), value.parse().ok()?);
+                self.push(0, deed);
             }
-            "C>" => match self.steps.last_mut() {
-                Some(Step::ClientSends(bytes)) => {
-                    bytes.extend(unescape(rest)?);
-                    return Some(());
-                }
-                _ => Step::ClientSends(unescape(rest)?),
-            },
-            "B>" => match self.steps.last_mut() {
-                Some(Step::BackendSends(bytes)) => {
-                    bytes.extend(unescape(rest)?);
-                    return Some(());
-                }
-                _ => Step::BackendSends(unescape(rest)?),
-            },
-            "C<" => Step::ClientGets(Message::new(rest)?),
-            "B<" => Step::BackendGets(Message::new(rest)?),
-            "C=" => Step::ClientRaw(unescape(rest)?),
-            "B=" => Step::BackendRaw(unescape(rest)?),
-            "C!" => Step::Client(act(rest)?),
-            "B!" => Step::Backend(act(rest)?),
-            "C." => Step::ClientSees(state(rest)?),
-            "B." => Step::BackendSees(state(rest)?),
-            "counted" => Step::Counted(rest.to_owned()),
-            "logged" => Step::Logged(rest.to_owned()),
-            _ => return None,
-        };
-        self.steps.push(step);
+            _ => {
+                let (side, number, sign) = actor(word)?;
+                let deed = deed(side, sign, rest)?;
+                self.push(number, deed);
+            }
+        }
         Some(())
     }
+
+    /// Adds a step; what one side sends in steps that follow each other is sent together.
+    fn push(&mut self, number: usize, deed: Deed) {
+        let last = self.steps.last_mut().filter(|last| last.number == number);
+        match (last.map(|last| &mut last.deed), deed) {
+            (Some(Deed::ClientSends(bytes)), Deed::ClientSends(more))
+            | (Some(Deed::BackendSends(bytes)), Deed::BackendSends(more)) => bytes.extend(more),
+            (_, deed) => self.steps.push(Step { number, deed }),
+        }
+    }
+}
+
+/// The parts of `C>` or `B2<`: which side, which of them, and the sign.
+fn actor(word: &str) -> Option<(char, usize, &str)> {
+    let side = word.chars().next()?;
+    let at = word.find(|c: char| !c.is_ascii_alphanumeric())?;
+    let number = match word.get(1..at)? {
+        "" => 1,
+        digits => digits.parse().ok().filter(|number| *number > 1)?,
+    };
+    Some((side, number - 1, &word[at..]))
+}
+
+fn deed(side: char, sign: &str, rest: &str) -> Option<Deed> {
+    Some(match (side, sign) {
+        ('C', ">") => Deed::ClientSends(unescape(rest)?),
+        ('B', ">") => Deed::BackendSends(unescape(rest)?),
+        ('C', "<") => Deed::ClientGets(Message::new(rest)?),
+        ('B', "<") => Deed::BackendGets(Message::new(rest)?),
+        ('C', "=") => Deed::ClientRaw(unescape(rest)?),
+        ('B', "=") => Deed::BackendRaw(unescape(rest)?),
+        ('C', "!") => Deed::Client(act(rest).filter(|act| !matches!(act, Act::Down | Act::Up))?),
+        ('B', "!") => Deed::Backend(act(rest)?),
+        ('C', ".") => Deed::ClientSees(state(rest)?),
+        ('B', ".") => Deed::BackendSees(state(rest)?),
+        _ => return None,
+    })
 }
 
 impl Message {
@@ -245,6 +284,8 @@ fn act(word: &str) -> Option<Act> {
         "end" => Some(Act::End),
         "close" => Some(Act::Close),
         "reset" => Some(Act::Reset),
+        "down" => Some(Act::Down),
+        "up" => Some(Act::Up),
         _ => None,
     }
 }

@@ -100,9 +100,9 @@ impl Lane {
             exchange,
         });
         let metrics = Arc::new(ShardMetrics::new(plan.backends.len()));
-        let shared = Arc::new(Shared::new(Arc::new(plan), 1, u32::MAX));
+        let (shared, _) = Shared::new(Arc::new(plan), vec![Arc::clone(&metrics)], u32::MAX);
         let io = Lean(Rc::clone(&world));
-        let shard = Shard::new(0, io, shared, Arc::clone(&metrics), log);
+        let shard = Shard::new(0, io, Arc::new(shared), log);
         let open = shard.open_connection().expect("there is no other");
         let peer = Peer::new(&shard, IpAddr::from([192, 0, 2, 1]), &Rc::from("8080"));
         let client = End {

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
+pub(crate) mod load;
 pub(crate) mod peer;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -131,10 +132,23 @@ impl Proxy {
         found.cloned().unwrap_or_default()
     }
 
+    /// How many lines of stderr so far hold `text`.
+    pub(crate) fn times_said(&mut self, text: &str) -> usize {
+        self.said.extend(self.stderr.try_iter());
+        let found = self.said.iter().filter(|line| line.contains(text));
+        found.count()
+    }
+
     /// Waits for an access line that holds `text`, after the first `after` ones.
     pub(crate) fn wait_for_line(&mut self, after: usize, text: &str) -> Result<String, String> {
         let found = wait_for(&self.stdout, &mut self.logged, after, text);
         found.ok_or_else(|| format!("not logged: {text:?}; last was {:?}", self.logged.last()))
+    }
+
+    /// All of stderr so far.
+    pub(crate) fn all_said(&mut self) -> String {
+        self.said.extend(self.stderr.try_iter());
+        self.said.join("\n")
     }
 
     /// The access lines so far.

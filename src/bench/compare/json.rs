@@ -2,7 +2,7 @@
 //!
 //! Decides: names. Invariant: every figure stands beside the samples that it was made of.
 
-use crate::bench::json::{Object, quoted};
+use crate::json::{Object, quoted};
 
 use super::about::About;
 use super::comparison::{Comparison, Measured};

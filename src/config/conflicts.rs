@@ -1,0 +1,355 @@
+//! Settings that contradict each other, each fine by itself.
+//!
+//! Decides: what of the written would never take effect, or could never hold. May not know: TOML, the environment,
+//! which names exist. Invariant: each contradiction is noted once, where it was written, however many clusters
+//! inherit it; a value that could not be read contradicts nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use super::file::{File, Found, Settings};
+use super::keys::{Key, Scope};
+use super::kinds::{CHOOSINGS, Choosing, Kind};
+use super::plan::Listen;
+use super::read::join;
+use super::report::{At, Fault, Notes};
+use super::value::{Value, show};
+
+/// Pairs of which the second may not be the smaller one, with the key that turns them on.
+const PAIRS: [(Key, Key, Key); 4] = [
+    (Key::CheckType, Key::CheckTimeout, Key::CheckInterval),
+    (
+        Key::PassiveErrors,
+        Key::PassiveEjection,
+        Key::PassiveEjectionMax,
+    ),
+    (Key::BreakerEnabled, Key::BreakerOpen, Key::BreakerOpenMax),
+    (Key::Adaptive, Key::AdaptiveLeast, Key::AdaptiveMost),
+];
+
+/// Keys that turn their section on, which does nothing without. One that was written to be off is as it should be.
+const SWITCHES: [Key; 4] = [
+    Key::CheckType,
+    Key::BreakerEnabled,
+    Key::Adaptive,
+    Key::StickyCookie,
+];
+
+pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
+    listeners(file, defaults, notes);
+    limits(file, defaults, notes);
+    let noted = notes.paths();
+    let above = vec![(String::new(), &file.settings), (String::new(), defaults)];
+    let clusters = file.clusters.iter().enumerate();
+    let own = clusters.map(|(at, cluster)| (format!("clusters[{at}]"), &cluster.settings));
+    let mut all: Vec<Levels<'_>> = own
+        .map(|own| Levels {
+            all: [vec![own], above.clone()].concat(),
+            noted: &noted,
+        })
+        .collect();
+    if all.is_empty() {
+        all.push(Levels {
+            all: above,
+            noted: &noted,
+        });
+    }
+    let mut once = Once {
+        said: HashSet::new(),
+        notes,
+    };
+    let mut keyed = HashSet::new();
+    for levels in &all {
+        pairs(levels, &mut once);
+        body_of_head(levels, &mut once);
+        keyed.extend(hash_key(levels, &mut once));
+    }
+    for levels in &all {
+        for key in levels.written(Key::HashKey) {
+            if key.found.value != Value::Unset && !keyed.contains(&key.path) {
+                let fault = Fault::new("it never takes effect: only consistent_hash goes by a key");
+                let hint =
+                    "set load_balancer.algorithm = \"consistent_hash\", or leave the key out";
+                once.add(&key, fault.hint(hint));
+            }
+        }
+    }
+    for switch in SWITCHES {
+        unswitched(switch, &all, &mut once);
+    }
+    splits(file, defaults, &noted, notes);
+}
+
+/// The settings that count for a cluster, nearest first, each level with the path before its keys.
+struct Levels<'a> {
+    all: Vec<(String, &'a Settings)>,
+    /// Paths of what could not be read.
+    noted: &'a HashSet<String>,
+}
+
+/// A value that counts, and where it was written.
+struct Place<'a> {
+    found: &'a Found<Value>,
+    path: String,
+    level: usize,
+}
+
+impl<'a> Levels<'a> {
+    /// `None` if a value that could not be read would count.
+    fn find(&self, key: Key) -> Option<Place<'a>> {
+        for (level, (prefix, settings)) in self.all.iter().enumerate() {
+            let path = join(prefix, key.spec().path);
+            if let Some(found) = settings.get(&key) {
+                return Some(Place { found, path, level });
+            }
+            if self.noted.contains(&path) {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// All values of a key but the default.
+    fn written(&self, key: Key) -> impl Iterator<Item = Place<'a>> {
+        let levels = self.all[..self.all.len() - 1].iter().enumerate();
+        levels.filter_map(move |(level, (prefix, settings))| {
+            let path = join(prefix, key.spec().path);
+            let found = settings.get(&key)?;
+            Some(Place { found, path, level })
+        })
+    }
+
+    fn default(&self, key: Key) -> Option<&'a Value> {
+        let (_, defaults) = self.all.last()?;
+        defaults.get(&key).map(|found| &found.value)
+    }
+
+    fn is_on(&self, key: Key) -> bool {
+        // Of the choices that can be off, that is the first.
+        let is_off = |value: &Value| {
+            matches!(
+                value,
+                Value::Choice(0) | Value::Number(0) | Value::Flag(false)
+            )
+        };
+        self.find(key)
+            .is_some_and(|place| !is_off(&place.found.value))
+    }
+}
+
+/// Notes each path once.
+struct Once<'a> {
+    said: HashSet<String>,
+    notes: &'a mut Notes,
+}
+
+impl Once<'_> {
+    fn add(&mut self, place: &Place<'_>, fault: Fault) {
+        if self.said.insert(place.path.clone()) {
+            self.notes.add(&place.found.at, &place.path, fault);
+        }
+    }
+}
+
+fn pairs(levels: &Levels<'_>, once: &mut Once<'_>) {
+    for (switch, short, long) in PAIRS {
+        let (Some(shorter), Some(longer)) = (levels.find(short), levels.find(long)) else {
+            continue;
+        };
+        let (Value::Number(short_ns), Value::Number(long_ns)) =
+            (&shorter.found.value, &longer.found.value)
+        else {
+            continue;
+        };
+        if short_ns <= long_ns || !levels.is_on(switch) {
+            continue;
+        }
+        // The nearer one was written with the other in force.
+        let (place, than, other, value) = if shorter.level < longer.level {
+            (&shorter, "more", long, &longer.found.value)
+        } else {
+            (&longer, "less", short, &shorter.found.value)
+        };
+        let (path, shown) = (other.spec().path, show(other, value));
+        once.add(
+            place,
+            Fault::new(format!("{than} than {path}, which is {shown}")),
+        );
+    }
+}
+
+/// Settings of a section that nobody has turned on, or written down to be off.
+fn unswitched(switch: Key, all: &[Levels<'_>], once: &mut Once<'_>) {
+    let is_written = |levels: &Levels<'_>| levels.written(switch).next().is_some();
+    if all.iter().any(is_written) {
+        return;
+    }
+    let section = Key::settings().filter(|key| key.section() == switch.section());
+    for key in section.filter(|key| *key != switch) {
+        for levels in all {
+            let default = levels.default(key);
+            for place in levels.written(key) {
+                // What `config show` prints must be taken back.
+                if Some(&place.found.value) != default {
+                    let path = switch.spec().path;
+                    let fault = Fault::new(format!("it never takes effect: {path} is not set"));
+                    once.add(&place, fault);
+                }
+            }
+        }
+    }
+}
+
+fn body_of_head(levels: &Levels<'_>, once: &mut Once<'_>) {
+    let (Some(method), Some(body)) = (levels.find(Key::CheckMethod), levels.find(Key::CheckBody))
+    else {
+        return;
+    };
+    let is_head = matches!(&method.found.value, Value::Text(name) if &**name == "HEAD");
+    if is_head && body.found.value != Value::Unset && levels.is_on(Key::CheckType) {
+        let place = if method.level < body.level {
+            &method
+        } else {
+            &body
+        };
+        let fault = Fault::new("a response to HEAD has no body");
+        once.add(
+            place,
+            fault.hint("check with GET, or leave health_check.body empty"),
+        );
+    }
+}
+
+/// A consistent hash must have a key. Gives the path of the key that takes effect.
+fn hash_key(levels: &Levels<'_>, once: &mut Once<'_>) -> Option<String> {
+    let key = levels.find(Key::HashKey)?;
+    let Some(algorithm) = levels.find(Key::Algorithm) else {
+        return Some(key.path);
+    };
+    let Value::Choice(at) = algorithm.found.value else {
+        return None;
+    };
+    if CHOOSINGS[at] != Choosing::ConsistentHash {
+        return None;
+    }
+    if key.found.value != Value::Unset {
+        return Some(key.path);
+    }
+    let place = if key.level < algorithm.level {
+        &key
+    } else {
+        &algorithm
+    };
+    let fault = Fault::new("the hash key is missing: consistent_hash goes by one");
+    let keys = Kind::HashKey.bounds();
+    once.add(
+        place,
+        fault.hint(format!("set load_balancer.hash_key to {keys}")),
+    );
+    None
+}
+
+/// A route that leads to several clusters has one set of settings: what it does not set itself must be the same in
+/// all of them.
+fn splits(file: &File, defaults: &Settings, noted: &HashSet<String>, notes: &mut Notes) {
+    let mut indexes = HashMap::new();
+    for (at, cluster) in file.clusters.iter().enumerate() {
+        if let Some(name) = &cluster.name {
+            indexes.entry(name.value.as_str()).or_insert(at);
+        }
+    }
+    let keys: Vec<Key> = Key::settings()
+        .filter(|key| key.allows(Scope::Route))
+        .collect();
+    let inherited = |key: &Key| file.settings.get(key).or(defaults.get(key));
+    for (at, route) in file.routes.iter().enumerate() {
+        let Some(split) = &route.split else { continue };
+        let named = split.value.iter().filter_map(|part| part.cluster.as_ref());
+        let clusters: Vec<(&str, usize)> = named
+            .filter_map(|name| Some((name.value.as_str(), *indexes.get(name.value.as_str())?)))
+            .collect();
+        let Some(((first, first_at), others)) = clusters.split_first() else {
+            continue;
+        };
+        let of = |at: usize, key: &Key| {
+            let found = file.clusters[at].settings.get(key).or(inherited(key));
+            let is_noted =
+                !noted.is_empty() && noted.contains(&format!("clusters[{at}].{}", key.spec().path));
+            found.filter(|_| !is_noted).map(|found| &found.value)
+        };
+        for key in keys.iter().filter(|key| !route.settings.contains_key(key)) {
+            let Some(value) = of(*first_at, key) else {
+                continue;
+            };
+            let differs = |at: usize| of(at, key).is_some_and(|other| other != value);
+            if let Some((other, _)) = others.iter().find(|(_, at)| differs(*at)) {
+                let path = key.spec().path;
+                let fault = format!("its clusters \"{first}\" and \"{other}\" differ in {path}");
+                notes.add(
+                    &split.at,
+                    &format!("routes[{at}].split"),
+                    Fault::new(fault).hint(format!("set {path} in the route")),
+                );
+            }
+        }
+    }
+}
+
+/// The admin port must not be reachable as the proxy's.
+fn listeners(file: &File, defaults: &Settings, notes: &mut Notes) {
+    let of = |key| file.settings.get(&key).or(defaults.get(&key));
+    let (Some(listen), Some(admin)) = (of(Key::ServerListen), of(Key::AdminListen)) else {
+        return;
+    };
+    let (Value::Listens(listens), Value::Socket(admin_address)) = (&listen.value, &admin.value)
+    else {
+        return;
+    };
+    let overlaps = |address: &SocketAddr| {
+        let any = address.ip().is_unspecified() || admin_address.ip().is_unspecified();
+        address.port() != 0
+            && address.port() == admin_address.port()
+            && (any || address.ip() == admin_address.ip())
+    };
+    for each in listens {
+        match each {
+            Listen::Tcp(address) if overlaps(address) => {
+                // Where the person wrote last: the admin's own line, or the listener that met its default.
+                let (at, path) = match &admin.at {
+                    At::Default => (&listen.at, "server.listen"),
+                    At::File(_) | At::Env(_) | At::Flag(_) => (&admin.at, "admin.listen"),
+                };
+                let fault = Fault::new(format!(
+                    "the port is taken twice: server.listen {address}, admin.listen {admin_address}"
+                ));
+                notes.add(
+                    at,
+                    path,
+                    fault.hint("give the admin listener a port of its own, or \"off\""),
+                );
+            }
+            Listen::Tcp(_) | Listen::Unix(_) => {}
+        }
+    }
+}
+
+/// A request line that no head can hold is a mistake, if it was written down.
+fn limits(file: &File, defaults: &Settings, notes: &mut Notes) {
+    let of = |key| {
+        file.settings
+            .get(&key)
+            .or(defaults.get(&key))
+            .map(|found| &found.value)
+    };
+    let (Some(line), Some(Value::Number(head))) =
+        (file.settings.get(&Key::RequestLine), of(Key::HeaderBytes))
+    else {
+        return;
+    };
+    if let Value::Number(bytes) = &line.value {
+        if bytes > head {
+            let fault = Fault::new("longer than limits.header_bytes, so it never takes effect");
+            notes.add(&line.at, "limits.request_line", fault);
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! What a key takes: its kind, its words and bounds.
+//!
+//! Decides: how many of everything there may be, and how reports and `config.toml` say it. May not know: keys,
+//! files. Invariant: the words of a choice and what they mean have the same order.
+
+use super::plan::{Engine, Format, Level};
+use super::units::{show_duration, show_size};
+
+/// What a key takes.
+#[derive(Debug)]
+pub enum Kind {
+    Flag,
+    /// A whole number, or a word in its place.
+    Whole {
+        min: u64,
+        max: u64,
+        word: Option<&'static str>,
+    },
+    Duration {
+        min: u64,
+        max: u64,
+        off: bool,
+    },
+    Size {
+        min: u64,
+        max: u64,
+        unlimited: bool,
+    },
+    /// Whole seconds, at least one, or "off".
+    Seconds {
+        max: u64,
+    },
+    Choice(&'static [&'static str]),
+    Listens,
+    Admin,
+    Congestion,
+    Token,
+    Cidrs,
+    Host,
+    /// Failures of attempts. A repetition has one cause less: an invalid response has begun.
+    Causes {
+        invalid: bool,
+    },
+    Statuses,
+    HashKey,
+    /// A token, or nothing.
+    Cookie,
+    Method,
+    /// A path with its query.
+    Target,
+    /// A host with its port, or nothing.
+    Authority,
+    Headers,
+    Text {
+        max: usize,
+    },
+    Webhook,
+    /// The tree itself: clusters, routes, backends and their names. Read by `file`, no generic value.
+    Structure,
+}
+
+pub const LEVELS: [Level; 4] = [Level::Error, Level::Warn, Level::Info, Level::Debug];
+pub const LEVEL_NAMES: [&str; 4] = ["error", "warn", "info", "debug"];
+pub const FORMATS: [Format; 2] = [Format::Json, Format::Combined];
+pub const FORMAT_NAMES: [&str; 2] = ["json", "combined"];
+pub const ENGINES: [Engine; 3] = [Engine::Auto, Engine::IoUring, Engine::Epoll];
+pub const ENGINE_NAMES: [&str; 3] = ["auto", "io_uring", "epoll"];
+pub const CHOOSINGS: [Choosing; 8] = [
+    // Smooth weighted round robin is plain where weights are equal.
+    Choosing::RoundRobin,
+    Choosing::RoundRobin,
+    Choosing::LeastConnections,
+    Choosing::PowerOfTwo,
+    Choosing::IpHash,
+    Choosing::ConsistentHash,
+    Choosing::Random,
+    Choosing::PeakEwma,
+];
+pub const CHOOSING_NAMES: [&str; 8] = [
+    "round_robin",
+    "weighted_round_robin",
+    "least_connections",
+    "p2c",
+    "ip_hash",
+    "consistent_hash",
+    "random",
+    "peak_ewma",
+];
+pub const ALL_DOWNS: [AllDown; 2] = [AllDown::Fail, AllDown::Open];
+pub const ALL_DOWN_NAMES: [&str; 2] = ["fail", "open"];
+pub const CHECK_TYPES: [CheckType; 3] = [CheckType::Off, CheckType::Tcp, CheckType::Http];
+pub const CHECK_TYPE_NAMES: [&str; 3] = ["off", "tcp", "http"];
+
+/// What `load_balancer.algorithm` says; other keys make an algorithm of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choosing {
+    RoundRobin,
+    LeastConnections,
+    PowerOfTwo,
+    IpHash,
+    ConsistentHash,
+    Random,
+    PeakEwma,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllDown {
+    Fail,
+    Open,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckType {
+    Off,
+    Tcp,
+    Http,
+}
+
+pub const LISTENS_MAX: usize = 64;
+pub const CIDRS_MAX: usize = 4096;
+pub const BACKENDS_MAX: usize = 10_000;
+pub const CLUSTERS_MAX: usize = 10_000;
+pub const ROUTES_MAX: usize = 50_000;
+pub const HOSTS_MAX: usize = 1000;
+pub const METHODS_MAX: usize = 64;
+pub const SPLIT_MAX: usize = 64;
+/// Words of one list of causes or statuses.
+pub const CAUSES_MAX: usize = 32;
+pub const HEADERS_MAX: usize = 16;
+pub const HEADER_BYTES_MAX: usize = 1024;
+pub const WEIGHT_MAX: u64 = 65_535;
+
+impl Kind {
+    /// The word for no value.
+    pub fn unset(&self) -> &'static str {
+        match self {
+            Kind::Whole { word, .. } => word.unwrap_or(""),
+            Kind::Size { .. } => "unlimited",
+            Kind::Admin => "off",
+            Kind::Flag
+            | Kind::Duration { .. }
+            | Kind::Seconds { .. }
+            | Kind::Choice(_)
+            | Kind::Listens
+            | Kind::Congestion
+            | Kind::Token
+            | Kind::Cidrs
+            | Kind::Host
+            | Kind::Causes { .. }
+            | Kind::Statuses
+            | Kind::HashKey
+            | Kind::Cookie
+            | Kind::Method
+            | Kind::Target
+            | Kind::Authority
+            | Kind::Headers
+            | Kind::Text { .. }
+            | Kind::Webhook
+            | Kind::Structure => "",
+        }
+    }
+
+    /// A number of this kind, as TOML.
+    pub fn number(&self, number: u64) -> String {
+        match self {
+            Kind::Duration { off: true, .. } | Kind::Seconds { .. } if number == 0 => {
+                "\"off\"".to_owned()
+            }
+            Kind::Duration { .. } | Kind::Seconds { .. } => {
+                format!("\"{}\"", show_duration(number))
+            }
+            Kind::Size { .. } => format!("\"{}\"", show_size(number)),
+            Kind::Whole { .. }
+            | Kind::Flag
+            | Kind::Choice(_)
+            | Kind::Listens
+            | Kind::Admin
+            | Kind::Congestion
+            | Kind::Token
+            | Kind::Cidrs
+            | Kind::Host
+            | Kind::Causes { .. }
+            | Kind::Statuses
+            | Kind::HashKey
+            | Kind::Cookie
+            | Kind::Method
+            | Kind::Target
+            | Kind::Authority
+            | Kind::Headers
+            | Kind::Text { .. }
+            | Kind::Webhook
+            | Kind::Structure => number.to_string(),
+        }
+    }
+
+    /// What the key takes, with its bounds, as reports and `config.toml` say it.
+    pub fn bounds(&self) -> String {
+        match self {
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Whole {
+                min,
+                max,
+                word: None,
+            } => format!("{min} to {max}"),
+            Kind::Whole {
+                min,
+                max,
+                word: Some(word),
+            } => format!("\"{word}\" or {min} to {max}"),
+            Kind::Duration { min, max, off } => {
+                let off = if *off { "\"off\" or " } else { "" };
+                format!("{off}{} to {}", show_duration(*min), show_duration(*max))
+            }
+            Kind::Size {
+                min,
+                max,
+                unlimited: false,
+            } => format!("{} to {}", show_size(*min), show_size(*max)),
+            Kind::Size {
+                min,
+                max: _,
+                unlimited: true,
+            } => format!("\"unlimited\" or {} and more", show_size(*min)),
+            Kind::Choice(names) => quoted(names),
+            Kind::Listens => format!(
+                "\"ip:port\", \"[v6]:port\", \"unix:/path\" or a list of up to {LISTENS_MAX}"
+            ),
+            Kind::Admin => "\"ip:port\" or \"off\"".to_owned(),
+            Kind::Congestion => "a name such as \"cubic\", up to 15 characters".to_owned(),
+            Kind::Token => "a token of 1 to 64 characters".to_owned(),
+            Kind::Cidrs => {
+                format!("a list of addresses and blocks such as \"10.0.0.0/8\", up to {CIDRS_MAX}")
+            }
+            Kind::Host => "\"pass\", \"backend\" or { fixed = \"example.org\" }".to_owned(),
+            Kind::Seconds { max } => format!("\"off\" or 1s to {}", show_duration(*max)),
+            Kind::Causes { invalid } => {
+                let invalid = if *invalid { ", \"invalid\"" } else { "" };
+                let timeout = "\"connect\", \"closed\", \"timeout\"";
+                format!("a list of {timeout}{invalid}, \"5xx\", \"503\" or \"500-504\"")
+            }
+            Kind::Statuses => "a list of \"2xx\", \"204\" or \"200-299\"".to_owned(),
+            Kind::HashKey => "\"ip\", \"path\", \"header:NAME\" or \"cookie:NAME\"".to_owned(),
+            Kind::Cookie => "a token of up to 64 characters".to_owned(),
+            Kind::Method => "a method such as \"GET\"".to_owned(),
+            Kind::Target => "a path such as \"/healthz\"".to_owned(),
+            Kind::Authority => "a host such as \"example.org\"".to_owned(),
+            Kind::Headers => format!("a list of \"Name: value\", up to {HEADERS_MAX}"),
+            Kind::Text { max } => format!("a text of up to {max} bytes"),
+            Kind::Webhook => "\"http://host:port/path\"".to_owned(),
+            Kind::Structure => String::new(),
+        }
+    }
+}
+
+/// `"a", "b" or "c"`.
+fn quoted(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Parts of messages as text: header fields, methods, what a hash is taken of.
+//!
+//! Decides: which spellings are accepted. May not know: keys, files, who sends them.
+//! Invariant: what is returned can stand in a head as it is; it holds no line end.
+
+use super::address::{is_token, method};
+use super::kinds::{HEADER_BYTES_MAX, Kind};
+use super::plan::HashKey;
+use super::report::{Fault, nearest};
+
+/// What we say ourselves of every request, with the key that has a say in it, if there is one.
+const OWN_FIELDS: [(&str, Option<&str>); 4] = [
+    ("host", Some("health_check.host")),
+    ("connection", None),
+    ("content-length", None),
+    ("transfer-encoding", None),
+];
+
+/// `Name: value`, for a request of ours.
+pub(super) fn header(text: &str) -> Result<Box<str>, Fault> {
+    let hint = "write \"Name: value\"";
+    let Some((name, value)) = text.split_once(':') else {
+        return Err(Fault::new("a header field without a colon").hint(hint));
+    };
+    if !is_token(name) {
+        let fault = Fault::new(format!("\"{name}\" is no name of a header field"));
+        return Err(fault.hint(hint));
+    }
+    let own = OWN_FIELDS
+        .iter()
+        .find(|(own, _)| name.eq_ignore_ascii_case(own));
+    if let Some((_, key)) = own {
+        let fault = Fault::new(format!("{name} is set by the check itself"));
+        return Err(key
+            .iter()
+            .fold(fault, |fault, key| fault.hint(format!("set {key}"))));
+    }
+    let value = value.trim_matches([' ', '\t']);
+    if !value
+        .bytes()
+        .all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\t'))
+    {
+        return Err(Fault::new(format!(
+            "the value of {name} has a character that no header field has"
+        )));
+    }
+    let field = format!("{name}: {value}");
+    if field.len() > HEADER_BYTES_MAX {
+        return Err(Fault::new(format!("longer than {HEADER_BYTES_MAX} bytes")));
+    }
+    Ok(field.into())
+}
+
+/// The method of a check.
+pub(super) fn check_method(text: &str) -> Result<Box<str>, Fault> {
+    if matches!(text, "CONNECT" | "TRACE") {
+        return Err(Fault::new(format!("{text} checks nothing")).hint("write \"GET\" or \"HEAD\""));
+    }
+    if text.bytes().any(|b| b.is_ascii_lowercase()) {
+        let fault = Fault::new(format!("\"{text}\" is no method: methods are upper case"));
+        return Err(fault.hint(format!("did you mean \"{}\"?", text.to_ascii_uppercase())));
+    }
+    method(text).map(|_| text.into())
+}
+
+pub(super) fn hash_key(text: &str) -> Result<HashKey, Fault> {
+    let (kind, name) = match text.split_once(':') {
+        Some((kind, name)) => (kind, Some(name)),
+        None => (text, None),
+    };
+    match (kind, name) {
+        ("ip", None) => Ok(HashKey::Ip),
+        ("path", None) => Ok(HashKey::Path),
+        ("header" | "cookie", Some(name)) if !is_token(name) => {
+            Err(Fault::new(format!("\"{name}\" is no name of a {kind}")))
+        }
+        ("header", Some(name)) => Ok(HashKey::Header(name.to_ascii_lowercase().into())),
+        ("cookie", Some(name)) => Ok(HashKey::Cookie(name.into())),
+        (_, None) => Err(no_hash_key(
+            text,
+            nearest(kind, ["ip", "path"]).map(str::to_owned),
+        )),
+        (_, Some(name)) => {
+            let near = nearest(kind, ["header", "cookie"]);
+            Err(no_hash_key(text, near.map(|near| format!("{near}:{name}"))))
+        }
+    }
+}
+
+fn no_hash_key(text: &str, guess: Option<String>) -> Fault {
+    Fault::new(format!("\"{text}\" is no key of a hash")).hint(match guess {
+        Some(guess) => format!("did you mean \"{guess}\"?"),
+        None => format!("it is {}", Kind::HashKey.bounds()),
+    })
+}
+
+pub(super) fn show_hash_key(key: &HashKey) -> String {
+    match key {
+        HashKey::Ip => "ip".to_owned(),
+        HashKey::Path => "path".to_owned(),
+        HashKey::Header(name) => format!("header:{name}"),
+        HashKey::Cookie(name) => format!("cookie:{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_fields_are_ready_to_send() {
+        let cases = [
+            ("X-Check:yes", "X-Check: yes"),
+            ("X-Check: \ta b \t", "X-Check: a b"),
+            ("X-Check:", "X-Check: "),
+            ("Authorization: Basic a:b=", "Authorization: Basic a:b="),
+            ("X-Check", "a header field without a colon"),
+            (": x", "\"\" is no name of a header field"),
+            ("X Check: x", "\"X Check\" is no name of a header field"),
+            ("HOST: x", "HOST is set by the check itself"),
+            (
+                "Content-Length: 0",
+                "Content-Length is set by the check itself",
+            ),
+            (
+                "X-Check: a\r\nX-Other: b",
+                "the value of X-Check has a character that no header field has",
+            ),
+            (
+                "X-Check: \u{e4}",
+                "the value of X-Check has a character that no header field has",
+            ),
+        ];
+        for (text, expected) in cases {
+            let found = header(text).unwrap_or_else(|fault| fault.message.into());
+            assert_eq!(&*found, expected, "{text}");
+        }
+        assert!(header(&format!("a: {}", "x".repeat(HEADER_BYTES_MAX - 3))).is_ok());
+        assert!(header(&format!("a: {}", "x".repeat(HEADER_BYTES_MAX - 2))).is_err());
+    }
+
+    #[test]
+    fn keys_of_a_hash_read_and_show_alike() {
+        for good in ["ip", "path", "header:x-user", "cookie:Session"] {
+            assert_eq!(show_hash_key(&hash_key(good).unwrap()), good);
+        }
+        assert_eq!(
+            hash_key("header:X-User").unwrap(),
+            HashKey::Header("x-user".into())
+        );
+        for bad in [
+            "IP",
+            "ip:",
+            "ip:x",
+            "header",
+            "header:",
+            "header:a b",
+            "cookie:a;",
+            "",
+            "url",
+        ] {
+            assert!(hash_key(bad).is_err(), "{bad}");
+        }
+    }
+}
