@@ -20,7 +20,7 @@ use crate::link::{Connection, Link};
 use crate::metrics::{Counter, Reason};
 use crate::policy::retry::Cause;
 use crate::queue::Waiting;
-use crate::record::{Attempted, Record};
+use crate::record::{Attempted, Progress, Record};
 use crate::relay::Patience;
 use crate::shard::Shard;
 use crate::timer::{Elapsed, NEVER, TICK_NS};
@@ -41,34 +41,6 @@ pub struct Failure {
     pub progress: Progress,
     /// What it says of the backend; `None` when it was not the backend's doing.
     pub cause: Option<Cause>,
-}
-
-/// How far a failed attempt has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// There was no connection: nothing was sent.
-    Unsent,
-    /// A connection that had been idle was closed without a byte: most likely before the request arrived.
-    Stale,
-    /// Sent, and not a byte came back.
-    Silent,
-    /// A whole head came with a status that is retried, and was withheld from the client.
-    Withheld,
-    /// A part of a response came, or the client's own half failed.
-    Begun,
-}
-
-impl Progress {
-    /// As it stands in the access log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Progress::Unsent => "unsent",
-            Progress::Stale => "stale",
-            Progress::Silent => "silent",
-            Progress::Withheld => "withheld",
-            Progress::Begun => "begun",
-        }
-    }
 }
 
 /// What the attempts at one request have in common.
@@ -226,7 +198,11 @@ async fn attempt<'s, I: Io>(
             visit.leave();
             // Boxed: rare.
             let queued = Box::pin(queued(conn, request, way, visit, attempts)).await;
-            request.record.backend.set(Some(way.backend));
+            request.record.backend.set(match queued {
+                // Who never had a connection was at no backend.
+                Err(Reason::QueueFull | Reason::QueueTimeout) => None,
+                Ok(_) | Err(_) => Some(way.backend),
+            });
             render_again(
                 shard,
                 conn.peer,

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::attempt::{Attempts, Failure, Outcome, Progress, Request, cause_of, stalled};
+use crate::attempt::{Attempts, Failure, Outcome, Request, cause_of, stalled};
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
 use crate::conn::Busy;
@@ -23,7 +23,7 @@ use crate::metrics::{Counter, Gauge, Reason};
 use crate::policy::BackendId;
 use crate::policy::retry::Cause;
 use crate::receive::{Receive, Received};
-use crate::record::End;
+use crate::record::{End, Progress};
 use crate::relay::{self, Cut, Pace};
 use crate::shard::Shard;
 use crate::timer::{NEVER, Timer};
@@ -73,9 +73,11 @@ pub async fn exchange<I: Io>(
             }
             // A backend that closes may have answered before: what it sent is read even if our write failed.
             Ok(()) | Err(Cut::To | Cut::From | Cut::FromStalled | Cut::Unable) => {
+                let mut due = NEVER;
                 if shard.hedges(way.backend) && request.is_repeatable() {
+                    due = first_byte_due(shard, request);
                     // Boxed: rare.
-                    hedged = Box::pin(hedge(conn, request, &way, &link, attempts)).await;
+                    hedged = Box::pin(hedge(conn, request, &way, &link, attempts, due)).await;
                     let read = hedged.as_ref().map_or(&link, |hedged| &hedged.link);
                     request.record.reused.set(read.reused);
                 }
@@ -84,6 +86,7 @@ pub async fn exchange<I: Io>(
                 let withhold = |status| attempts.withholds(request, &both.way, status);
                 let receive = both.receive(shard, conn.client, conn.timer, &withhold);
                 receive.sent.set(true);
+                receive.early.set(due);
                 Ok(pin!(receive.run()).await)
             }
         }
@@ -313,6 +316,12 @@ impl<'b, 'r, 's, I: Io> Both<'b, 'r, 's, I> {
         let tag = shard.plan.backends[self.way.backend.0 as usize].tag;
         (self.way.wish.tag != Some(tag)).then(|| sticky.set_cookie(tag))
     }
+}
+
+/// When the first byte must be there, if all has been sent now.
+fn first_byte_due<I: Io>(shard: &Shard<I>, request: &Request<'_>) -> Nanos {
+    let due = shard.timers.after(request.timeouts.first_byte_ns);
+    due.min(request.until)
 }
 
 fn failure(reason: Reason, progress: Progress) -> Failure {

@@ -5,6 +5,7 @@
 //! connection that loses is closed, which tells its backend to stop.
 
 use crate::attempt::{Attempts, Request, cause_of, open, reuse};
+use crate::config::plan::Nanos;
 use crate::conn::Busy;
 use crate::decide::{Way, render_again};
 use crate::io::{Io, Peek, Race, Stream, race};
@@ -22,14 +23,15 @@ pub struct Hedged<'s, I: Io> {
     _permit: Permit<'s, I>,
 }
 
-/// Waits for the first byte of `link`; sends the request to another backend when it takes too long. `None`: it is the
-/// first one that is to be read, whatever comes.
+/// Waits for the first byte of `link`, which must come until `due`; sends the request to another backend when it takes
+/// too long. `None`: it is the first one that is to be read, whatever comes.
 pub async fn hedge<'s, I: Io>(
     conn: &Busy<'s, I>,
     request: &Request<'_>,
     way: &Way,
     link: &Link<I::Stream>,
     attempts: &Attempts<'_, I>,
+    due: Nanos,
 ) -> Option<Hedged<'s, I>> {
     let shard: &'s _ = conn.shard;
     let cluster = shard.cluster_of(way.backend);
@@ -37,13 +39,9 @@ pub async fn hedge<'s, I: Io>(
         .as_ref()?
         .borrow()
         .delay_ns()?;
+    let wait = shard.timers.after(delay_ns);
     let first = link.connection.stream.readable();
-    if conn
-        .timer
-        .at(shard.timers.after(delay_ns), first)
-        .await
-        .is_ok()
-    {
+    if wait >= due || conn.timer.at(wait, first).await.is_ok() {
         return None;
     }
     let permit = Permit::take(shard)?;
@@ -75,15 +73,11 @@ pub async fn hedge<'s, I: Io>(
         Race::First(_) => return None,
     };
     shard.metrics.add(Counter::Hedges, 1);
-    let until = shard
-        .timers
-        .after(request.timeouts.first_byte_ns)
-        .min(request.until);
     let either = race(
         link.connection.stream.readable(),
         second.connection.stream.readable(),
     );
-    match conn.timer.at(until, either).await {
+    match conn.timer.at(due, either).await {
         // An end is no answer: the first one may still give one.
         Ok(Race::Second(Ok(()))) if second.connection.stream.peek() == Peek::Bytes => {
             shard.metrics.add(Counter::HedgesWon, 1);

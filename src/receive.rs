@@ -45,7 +45,8 @@ pub struct Receive<'r, I: Io> {
     pub answering: Cell<bool>,
     /// When the wait that is going on is over; `attempt` sets it when the request has been sent meanwhile.
     pub due: Cell<Nanos>,
-    /// When waiting for the response to a request that will never be sent to its end is over.
+    /// When waiting for the response to a request that will never be sent to its end is over; or for the first byte, if
+    /// that wait has begun before.
     pub early: Cell<Nanos>,
 }
 
@@ -185,7 +186,9 @@ impl<I: Io> Receive<'_, I> {
         };
         let due = self.shard.timers.after(wait_ns).min(self.patience.until);
         // While the request is still on its way, `attempt` sets the deadline of a response that has not begun.
-        let deadline = if begun || self.sent.get() {
+        let deadline = if silent && self.sent.get() {
+            due.min(self.early.get())
+        } else if begun || self.sent.get() {
             due
         } else {
             self.early.get().min(self.patience.until)

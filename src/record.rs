@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use crate::attempt::Progress;
 use crate::config::plan::Nanos;
 use crate::decide::Job;
 use crate::h1::Version;
@@ -43,6 +42,34 @@ impl End {
             End::ClientStalled => "client_stalled",
             End::BackendCut => "backend_cut",
             End::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// How far a failed attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There was no connection: nothing was sent.
+    Unsent,
+    /// A connection that had been idle was closed without a byte: most likely before the request arrived.
+    Stale,
+    /// Sent, and not a byte came back.
+    Silent,
+    /// A whole head came with a status that is retried, and was withheld from the client.
+    Withheld,
+    /// A part of a response came, or the client's own half failed.
+    Begun,
+}
+
+impl Progress {
+    /// As it stands in the access log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Progress::Unsent => "unsent",
+            Progress::Stale => "stale",
+            Progress::Silent => "silent",
+            Progress::Withheld => "withheld",
+            Progress::Begun => "begun",
         }
     }
 }

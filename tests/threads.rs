@@ -9,9 +9,9 @@
 )]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 
 use corelane::backends::{Backends, Change, Why};
 use corelane::config::plan::{Nanos, Plan};
@@ -168,93 +168,79 @@ fn half_open(backends: &Backends, id: BackendId, now: Nanos) {
     assert_eq!(backends.word(id).standing(), Standing::HalfOpen);
 }
 
-/// All threads ask for trials at once, while those of an earlier half-open time, `old`, come to their end, which changes
-/// nothing.
-fn all_admitted(backends: &Backends, id: BackendId, now: Nanos, old: &[Trial]) -> Vec<Trial> {
-    let trials = std::sync::Mutex::new(Vec::new());
+/// Takes as many trials as there are, while those of the half-open time before come to their end.
+fn all_trials(backends: &Backends, id: BackendId, now: Nanos, before: &[Trial]) -> Vec<Trial> {
+    let trials = Mutex::new(Vec::new());
     together(|number, random| {
         for _ in 0..40 {
-            if let Some(trial) = old.get(number) {
-                match random.below(3) {
-                    0 => backends.passed(id, Some(*trial), || now),
-                    1 => backends.trial_ended(id, *trial, now),
-                    _ => backends.failed(id, Cause::Status(500), Some(*trial), now, || (0, 0)),
-                }
+            let ended = before.get(number).copied();
+            match (ended, random.below(3)) {
+                (None, _) => {}
+                (Some(trial), 0) => backends.trial_ended(id, trial, now),
+                (ended, 1) => backends.passed(id, ended, || now),
+                (ended, _) => backends.failed(id, Cause::Status(500), ended, now, || (0, 0)),
             }
             backends.passed(id, None, || now);
-            if let Some(trial) = backends.admit(id, now) {
-                trials.lock().unwrap().push(trial);
-            }
+            trials.lock().unwrap().extend(backends.admit(id, now));
         }
     });
-    trials.into_inner().unwrap()
+    let trials = trials.into_inner().unwrap();
+    assert_eq!(trials.len() as u64, TRIALS);
+    assert_eq!(backends.word(id).trials(), (TRIALS as u32, 0));
+    trials
 }
 
 #[test]
-fn half_open_admits_exactly_its_trials() {
+fn half_open_admits_exactly_its_trials_and_closes_when_all_pass() {
     let (backends, changes) = Backends::new(plan(BREAKER));
     let id = ALL[1];
-    let mut left_over: Vec<Trial> = Vec::new();
+    let mut before = Vec::new();
     for round in 1..300 {
         let now = round * 100 * S;
         half_open(&backends, id, now);
-        let passed = AtomicU64::new(0);
-        let trials = all_admitted(&backends, id, now, &left_over);
-        assert_eq!(trials.len() as u64, TRIALS, "round {round}");
-        assert_eq!(backends.word(id).trials(), (TRIALS as u32, 0));
-        if round % 3 == 0 {
-            // One fails: the others say nothing any more.
-            together(|number, _| {
-                let Some(trial) = trials.get(number) else {
-                    return;
-                };
-                match number {
-                    3 => backends.failed(id, Cause::Status(500), Some(*trial), now, || (0, 0)),
-                    _ => backends.passed(id, Some(*trial), || now),
-                }
-            });
-            assert_eq!(
-                backends.word(id).standing(),
-                Standing::Open,
-                "round {round}"
-            );
-            backends.apply(id, Event::Elapsed, now + 50 * S, || Why::Time);
-            assert_eq!(backends.word(id).trials(), (0, 0));
-            left_over = trials;
-            let again = (0..20).filter_map(|_| backends.admit(id, now + 50 * S));
-            let again: Vec<_> = again.collect();
-            assert_eq!(again.len() as u64, TRIALS, "round {round}");
-            again
-                .iter()
-                .for_each(|trial| backends.passed(id, Some(*trial), || now));
-        } else {
-            // Some leave, and others take their place, until as many as it takes have passed.
-            let queue = std::sync::Mutex::new(trials.clone());
-            together(|_, random| {
-                for _ in 0..200 {
-                    let mine = queue
-                        .lock()
-                        .unwrap()
-                        .pop()
-                        .or_else(|| backends.admit(id, now));
-                    match mine {
-                        Some(trial) if random.below(2) == 0 => backends.trial_ended(id, trial, now),
-                        Some(trial) => {
-                            backends.passed(id, Some(trial), || now);
-                            passed.fetch_add(1, SeqCst);
-                        }
-                        None => {}
+        let trials = all_trials(&backends, id, now, &before);
+        before = trials.clone();
+        // Some leave, and others take their place.
+        let (mine, passed) = (Mutex::new(trials), AtomicU64::new(0));
+        together(|_, random| {
+            for _ in 0..200 {
+                let trial = mine.lock().unwrap().pop();
+                match trial.or_else(|| backends.admit(id, now)) {
+                    Some(trial) if random.below(2) == 0 => backends.trial_ended(id, trial, now),
+                    Some(trial) => {
+                        passed.fetch_add(1, SeqCst);
+                        backends.passed(id, Some(trial), || now);
                     }
+                    None => {}
                 }
-            });
-            assert_eq!(passed.load(SeqCst), TRIALS, "round {round}");
-            left_over = trials;
-        }
-        assert_eq!(
-            backends.word(id).standing(),
-            Standing::Available,
-            "round {round}"
-        );
+            }
+        });
+        assert_eq!(passed.load(SeqCst), TRIALS, "round {round}");
+        assert!(backends.word(id).is_available(), "round {round}");
+    }
+    told_once(&backends, &changes);
+}
+
+#[test]
+fn half_open_opens_again_when_one_fails() {
+    let (backends, changes) = Backends::new(plan(BREAKER));
+    let id = ALL[1];
+    half_open(&backends, id, 100 * S);
+    let mut before = Vec::new();
+    for round in 2..300 {
+        let now = round * 100 * S;
+        let trials = all_trials(&backends, id, now, &before);
+        together(|number, _| match (number, trials.get(number)) {
+            (_, None) => {}
+            (3, failed) => {
+                backends.failed(id, Cause::Status(500), failed.copied(), now, || (0, 0));
+            }
+            (_, passed) => backends.passed(id, passed.copied(), || now),
+        });
+        assert_eq!(backends.word(id).standing(), Standing::Open);
+        backends.apply(id, Event::Elapsed, now + 50 * S, || Why::Time);
+        assert_eq!(backends.word(id).standing(), Standing::HalfOpen);
+        before = trials;
     }
     told_once(&backends, &changes);
 }
@@ -434,12 +420,10 @@ fn counts_keep_their_limits() {
             backends.load_sub(id);
         }
     });
-    let least = AtomicU32::new(0);
     for id in ALL {
         assert_eq!(backends.load(id), 0);
         let idle_ns = backends.idle_ns(id).unwrap();
         assert!((1_000..1_020).contains(&(idle_ns / 1_000_000)), "{idle_ns}");
-        least.fetch_add(1, SeqCst);
     }
     assert_eq!(backends.cluster_load(cluster), 0);
 }

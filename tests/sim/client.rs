@@ -407,7 +407,9 @@ impl Client {
 
     /// The proxy closes an idle connection.
     fn check_idle_end(&self, gone: Gone, script: &Script, early: bool) {
-        let slow = script.pause_ns > SECOND || script.start_ns > SECOND;
+        // Who takes so long to read a response is idle meanwhile.
+        let slow = [script.pause_ns, script.start_ns, script.slow_ns];
+        let slow = slow.iter().any(|ns| *ns > SECOND);
         let broken = script.breaks.iter().any(Option::is_some);
         let fine = slow || broken || early || self.excuses.any();
         assert!(fine, "{gone:?} while idle");

@@ -212,6 +212,8 @@ pub struct Ledger {
     pub firm: bool,
     /// Further attempts that a request may have.
     attempts: usize,
+    /// Each of them may have a second one beside it.
+    hedges: bool,
     /// Statuses that are tried again.
     statuses: Statuses,
 }
@@ -223,6 +225,7 @@ impl Ledger {
         Ledger {
             calm,
             attempts: retry.attempts as usize,
+            hedges: plan.clusters[0].hedge_percentile.is_some(),
             statuses: retry.on.statuses.clone(),
             ..Ledger::default()
         }
@@ -278,6 +281,13 @@ impl Ledger {
             let answer = facts.answers.get(&(id, delivery.serial));
             answer.is_some_and(|answer| self.statuses.has(answer.status))
         };
+        let same = before.iter().filter(|d| d.backend == now.backend).count();
+        if self.hedges {
+            assert!(same <= 1, "{id} came to one backend too often");
+            let most = 2 * (1 + self.attempts);
+            assert!(before.len() <= most, "{id} was repeated too often");
+            return;
+        }
         for delivery in before {
             let silent = delivery.taken == delivery.watch.taken();
             assert!(
@@ -286,7 +296,6 @@ impl Ledger {
             );
         }
         let last = before.last().expect("it was repeated");
-        let same = before.iter().filter(|d| d.backend == now.backend).count();
         if last.backend == now.backend && !withheld(last) {
             assert!(last.reused && !now.reused, "{id} at the same backend again");
             assert_eq!(same, 1, "{id} came to one backend too often");

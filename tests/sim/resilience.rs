@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corelane::config::plan::{Nanos, Plan};
+use corelane::metrics::Counter;
 use corelane::policy::BackendId;
 use corelane::policy::health::Standing;
 
@@ -34,6 +35,8 @@ backend_connections = {cap}
 [load_balancer]
 algorithm = "{algorithm}"
 hash_key = "{key}"
+[hedge]
+percentile = {hedge}
 [health_check]
 type = "http"
 path = "/healthz"
@@ -156,10 +159,12 @@ fn some_plan(rng: &mut Rng) -> Arc<Plan> {
         .replace("{algorithm}", algorithm)
         .replace("{key}", key)
         .replace("{idle}", rng.pick(&["0", "64"]))
-        .replace("{cap}", rng.pick(&["0", "8"]));
+        .replace("{cap}", rng.pick(&["0", "8"]))
+        .replace("{hedge}", rng.pick(&["\"off\"", "50", "90"]));
     plan(&text)
 }
 
+/// Gives the number of second attempts.
 fn run(seed: u64) -> u64 {
     let mut rng = Rng::new(mix(seed ^ 0xdead));
     let weather = Weather {
@@ -193,15 +198,19 @@ fn run(seed: u64) -> u64 {
         .map(|seens| seens.borrow().iter().filter(|seen| answered(seen)).count())
         .sum();
     assert!(answered > 50 * all.len(), "{answered} answers");
-    stage.finish()
+    let hedges = stage.counter(Counter::Hedges);
+    stage.finish();
+    hedges
 }
 
 #[test]
 fn backends_die_and_come_back() {
+    let mut hedges = 0;
     for seed in range(30) {
         let _replay = Replay(seed, "backends_die");
-        run(seed);
+        hedges += run(seed);
     }
+    assert!(hedges > 0 || range(30).count() == 1);
 }
 
 /// A backend that comes back gets its share by and by: of what its turns are worth, about the part of the slow start
@@ -216,6 +225,7 @@ fn who_comes_back_starts_slowly() {
             .replace("{algorithm}", algorithm)
             .replace("{key}", "")
             .replace("{idle}", "64")
+            .replace("{hedge}", "\"off\"")
             .replace("{cap}", "0");
         let stage = Stage::new(seed as u64, Weather::STILL, &plan(&text), 2, false);
         let arrivals: Rc<RefCell<Vec<(Nanos, usize)>>> = Rc::default();
@@ -270,4 +280,40 @@ fn who_comes_back_starts_slowly() {
         assert!(fine, "{algorithm}: {parts:?}");
         stage.finish();
     }
+}
+
+/// A second attempt beside the first gives neither of them more time.
+#[test]
+fn a_hedge_gives_no_more_time() {
+    let text = PLAN
+        .replace("{algorithm}", "round_robin")
+        .replace("{key}", "")
+        .replace("{idle}", "64")
+        .replace("{hedge}", "90")
+        .replace("{cap}", "0")
+        .replace(", \"timeout\"]", "]");
+    let stage = Stage::new(1, Weather::STILL, &plan(&text), 1, false);
+    let hangs = Rc::new(std::cell::Cell::new(false));
+    for number in 0..3 {
+        let hangs = Rc::clone(&hangs);
+        let reply = move |_: &Ask| {
+            let mut reply = Reply::plain(Shape::Length, 10);
+            reply.think_ns = if hangs.get() { 30 * SECOND } else { 5 * MS };
+            reply
+        };
+        stage.mortal(number, Manner::plain(reply));
+    }
+    let mut script = Script::of(vec![Ask::get(); 300]);
+    script.pause_ns = 50 * MS;
+    stage.client(script);
+    stage.run_clients();
+    hangs.set(true);
+    let begun = stage.world.now();
+    let seens = stage.client(Script::of(vec![Ask::get()]));
+    stage.run_clients();
+    let took_ns = stage.world.now() - begun;
+    assert_eq!(*seens.borrow(), [Seen::Refusal(504)]);
+    assert_eq!(stage.counter(Counter::Hedges), 1);
+    assert!(took_ns < 1_300 * MS, "{} ms", took_ns / MS);
+    stage.finish_within(40 * SECOND);
 }

@@ -1,13 +1,16 @@
 //! Pooled connections that are not what they seem, and half-closed tunnels.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use corelane::io::{Race, race};
 use corelane::metrics::Counter;
 
 use crate::found::{by_hand, raw, stage};
-use crate::stage::PLAN;
-use crate::world::MS;
+use crate::http::{Body, Wire};
+use crate::net::Weather;
+use crate::stage::{PLAN, Stage, plan};
+use crate::world::{MS, SECOND};
 
 const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -73,6 +76,59 @@ fn connection_that_spoke_while_idle_is_not_used() {
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 6, "{answers}");
     assert!(!answers.contains("evil"), "{answers}");
     stage.finish();
+}
+
+/// A backend that says how long it keeps idle connections: none is used when it may just be closing it. Who finds out by
+/// trying loses a request or two.
+#[test]
+fn idle_timeout_that_is_told_is_kept() {
+    for (field, lost) in [("Keep-Alive: timeout=1\r\n", 0..=0), ("", 1..=3)] {
+        let weather = Weather {
+            latency_ns: 40 * MS,
+            ..Weather::STILL
+        };
+        let others = ", \"http://10.0.0.2:80\", \"http://10.0.0.3:80\"";
+        let stage = Stage::new(3, weather, &plan(&PLAN.replace(others, "")), 1, false);
+        let world = stage.world.clone();
+        by_hand(&stage, move |stream| {
+            let world = world.clone();
+            async move {
+                let answer = format!("HTTP/1.1 200 OK\r\n{field}Content-Length: 0\r\n\r\n");
+                loop {
+                    match race(stream.receive(10_000), world.sleep(SECOND)).await {
+                        Race::First(Ok(bytes)) if !bytes.is_empty() => {}
+                        Race::First(_) | Race::Second(()) => return,
+                    }
+                    stream.put(answer.as_bytes());
+                }
+            }
+        });
+        let statuses = Rc::new(RefCell::new(Vec::new()));
+        let (stream, world) = (
+            stage.connect(0).expect("there is room"),
+            stage.world.clone(),
+        );
+        let keep = Rc::clone(&statuses);
+        stage.world.spawn(async move {
+            for _ in 0..150 {
+                stream.put(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+                let mut wire = Wire::new(&world, &stream, 1);
+                let head = wire.head().await.expect("an answer comes");
+                let length = head.number("Content-Length").expect("a length");
+                let body = Body::Length(length);
+                wire.body(body, &mut Vec::new()).await.expect("all of it");
+                keep.borrow_mut().push(head.line[9..12].to_owned());
+                let ns = world.below(200 * MS);
+                world.sleep(800 * MS + ns).await;
+            }
+        });
+        stage.run_for(600 * SECOND);
+        let statuses = statuses.borrow();
+        assert_eq!(statuses.len(), 150);
+        let failed = statuses.iter().filter(|status| *status == "502").count();
+        assert!(lost.contains(&failed), "{field:?}: {failed} failed");
+        stage.finish();
+    }
 }
 
 /// The end of one direction is passed on while the other still speaks.
