@@ -308,6 +308,9 @@ fn a_weight_takes_effect_and_the_last_one_stays() {
             "{said}"
         );
         assert_eq!(asks(&mut client), "b");
+        // Who is left has no weight, so nobody serves.
+        prints(&proxy, &format!("drain {b}"));
+        assert_eq!(raw(&proxy, "GET /readyz", "").0, 503);
         proxy.stop();
     }
 }

@@ -141,7 +141,8 @@ fn serves(shared: &Shared, id: ClusterId) -> bool {
         let mut members = clusters[id.0 as usize].backends.iter();
         members.any(|id| {
             let word = shared.backends.word(*id);
-            word.is_available() || word.standing() == Standing::HalfOpen
+            let is_in = word.is_available() || word.standing() == Standing::HalfOpen;
+            is_in && shared.backends.weight(*id) > 0
         })
     };
     // A circle is refused by the configuration; this ends anyway.
