@@ -222,7 +222,7 @@ async fn attempt<'s, I: Io>(
     let outcome = match opened {
         Ok(link) => pin!(exchange(conn, request, *way, link, head, visit, attempts)).await,
         Err(reason) => {
-            let cause = cause_of(reason);
+            let cause = reason.cause();
             if let Some(cause) = cause {
                 shard.metrics.backend(way.backend).failed();
                 visit.failed(cause);
@@ -326,34 +326,6 @@ impl<I: Io> Attempts<'_, I> {
             && request.route.retry.on.has(Cause::Status(status))
             && self.shard.has_other(way.entry, way.backend, &self.tried)
             && self.may_pay(request, Price::Load)
-    }
-}
-
-/// What a failure says of the backend; `None` if it was not its doing.
-pub fn cause_of(reason: Reason) -> Option<Cause> {
-    match reason {
-        Reason::ConnectFailed | Reason::ConnectTimeout => Some(Cause::Connect),
-        Reason::BackendClosed => Some(Cause::Closed),
-        Reason::FirstByteTimeout | Reason::BackendIdleTimeout => Some(Cause::Timeout),
-        Reason::BadResponse(_) | Reason::UpgradeRefused => Some(Cause::Invalid),
-        Reason::Protocol(_)
-        | Reason::NoRoute
-        | Reason::MethodNotAllowed
-        | Reason::BodyTooLarge
-        | Reason::HeaderTimeout
-        | Reason::BodyTimeout
-        | Reason::RequestTimeout
-        | Reason::NoBackend
-        | Reason::ConnectionsMax
-        | Reason::RequestsMax
-        | Reason::QueueFull
-        | Reason::QueueTimeout
-        | Reason::Overload
-        | Reason::ClientAbort
-        | Reason::ClientWriteTimeout
-        | Reason::Internal
-        | Reason::MaxForwards
-        | Reason::Draining => None,
     }
 }
 

@@ -14,7 +14,7 @@ mod weights;
 
 use crate::config::plan::{Nanos, Plan};
 
-use crate::policy::health::{self, Checks, Event, Mode, Standing, Traffic, Trial, Window, Word};
+use crate::policy::health::{self, Event, Mode, Standing, Traffic, Trial, Window, Word};
 use crate::policy::latency::Latency;
 use crate::policy::retry::Cause;
 use crate::policy::{BackendId, ClusterId};
@@ -439,15 +439,15 @@ impl Backends {
             .clamp(1, 3_600)
     }
 
+    /// Gets requests of its cluster.
+    pub fn serves(&self, id: BackendId) -> bool {
+        self.weight(id) > 0 && self.word(id).is_available()
+    }
+
     /// At least one backend of the cluster gets requests, or is not known to fail.
     pub fn has_healthy(&self, id: ClusterId) -> bool {
         let backends = &self.plan.clusters[id.0 as usize].backends;
-        let serves = |id: &BackendId| self.weight(*id) > 0 && self.word(*id).is_available();
-        backends.iter().any(serves)
-    }
-
-    pub fn checks(&self, id: BackendId) -> Checks {
-        self.word(id).checks()
+        backends.iter().any(|id| self.serves(*id))
     }
 
     fn cluster_of(&self, id: BackendId) -> usize {

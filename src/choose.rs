@@ -16,9 +16,6 @@ use crate::shard::Shard;
 /// Most different backends that one request tries.
 pub const TRIES_MAX: usize = 8;
 
-/// Longest chain of failover clusters: the plan has no circles, and nobody wants more.
-const FAILOVERS_MAX: usize = 8;
-
 /// Backends that a request has tried without success.
 #[derive(Debug, Clone, Default)]
 pub struct Tried {
@@ -153,21 +150,15 @@ impl<I: Io> Shard<I> {
 
     /// A request that this backend failed could go to another.
     pub fn has_other(&self, entry: ClusterId, not: BackendId, tried: &Tried) -> bool {
-        let mut at = Some(entry);
-        for _ in 0..FAILOVERS_MAX {
-            let Some(id) = at else { break };
-            let cluster = &self.plan.clusters[id.0 as usize];
-            let is_other = |id: &BackendId| {
-                let backends = &self.shared.backends;
-                let serves = backends.weight(*id) > 0 && backends.word(*id).is_available();
-                *id != not && serves && !tried.has(*id)
-            };
-            if cluster.backends.iter().any(is_other) {
-                return true;
-            }
-            at = cluster.failover;
-        }
-        false
+        let is_other =
+            |id: &BackendId| *id != not && self.shared.backends.serves(*id) && !tried.has(*id);
+        let mut chain = self.plan.chain(entry);
+        chain.any(|id| {
+            self.plan.clusters[id.0 as usize]
+                .backends
+                .iter()
+                .any(is_other)
+        })
     }
 
     fn pick_along(
@@ -177,15 +168,8 @@ impl<I: Io> Shard<I> {
         tried: &Tried,
         busy: Busy,
     ) -> Option<Picked> {
-        let mut at = Some(entry);
-        for _ in 0..FAILOVERS_MAX {
-            let id = at?;
-            if let Some(picked) = self.pick_seen(&self.look(id, tried, busy), wish.key) {
-                return Some(picked);
-            }
-            at = self.plan.clusters[id.0 as usize].failover;
-        }
-        None
+        let mut chain = self.plan.chain(entry);
+        chain.find_map(|id| self.pick_seen(&self.look(id, tried, busy), wish.key))
     }
 
     fn look<'s>(&'s self, id: ClusterId, tried: &'s Tried, busy: Busy) -> Look<'s, I> {

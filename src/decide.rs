@@ -237,10 +237,8 @@ fn named<'b>(rules: &Route, request: &Request<'_, 'b>) -> Option<&'b [u8]> {
 fn wish(plan: &Plan, entry: ClusterId, request: &Request<'_, '_>, client_ip: IpAddr) -> Wish {
     let cluster = &plan.clusters[entry.0 as usize];
     // The first that hashes, of those that may stand in for one another.
-    let mut hashing = Some(cluster);
-    while let Some(next) = hashing.filter(|cluster| !cluster.balance.needs_key()) {
-        hashing = next.failover.map(|id| &plan.clusters[id.0 as usize]);
-    }
+    let mut chain = plan.chain(entry).map(|id| &plan.clusters[id.0 as usize]);
+    let hashing = chain.find(|cluster| cluster.balance.needs_key());
     let key = match hashing.map(|cluster| &cluster.hash_key) {
         None => 0,
         Some(key) => key_of(key, request, client_ip),

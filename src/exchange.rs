@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::attempt::{Attempts, Failure, Outcome, Request, cause_of, stalled};
+use crate::attempt::{Attempts, Failure, Outcome, Request, stalled};
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
 use crate::conn::Busy;
@@ -184,7 +184,7 @@ fn tell<I: Io>(
             return visit.answered(*status);
         }
         Ok(Received::Silent(reason) | Received::Failed(reason) | Received::Truncated(reason)) => {
-            cause_of(*reason)
+            reason.cause()
         }
         Err(Outcome::Failed(failure)) => failure.cause,
         Ok(Received::ClientGone | Received::ClientStalled) | Err(Outcome::Over(_)) => None,
@@ -328,7 +328,7 @@ fn failure(reason: Reason, progress: Progress) -> Failure {
     Failure {
         reason,
         progress,
-        cause: cause_of(reason),
+        cause: reason.cause(),
     }
 }
 
@@ -400,7 +400,7 @@ async fn judge<I: Io>(
             Outcome::Over(Box::pin(tunnelled(conn, request, &link, inbound)).await)
         }
         Received::Silent(reason) => Outcome::Failed(Failure {
-            cause: cause_of(reason),
+            cause: reason.cause(),
             ..failure(stalled(request, shard, reason), Progress::Silent)
         }),
         Received::Failed(reason) => failed(stalled(request, shard, reason), Progress::Begun),

@@ -4,7 +4,7 @@
 //! only for requests that may be repeated, within the process's budget for retries, and before a byte has come; the
 //! connection that loses is closed, which tells its backend to stop.
 
-use crate::attempt::{Attempts, Request, cause_of, open, reuse};
+use crate::attempt::{Attempts, Request, open, reuse};
 use crate::config::plan::Nanos;
 use crate::conn::Busy;
 use crate::decide::{Way, render_again};
@@ -64,7 +64,7 @@ pub async fn hedge<'s, I: Io>(
     let second = match begun.await {
         Race::Second(Ok(second)) => second?,
         Race::Second(Err(reason)) => {
-            if let Some(cause) = cause_of(reason) {
+            if let Some(cause) = reason.cause() {
                 shard.metrics.backend(other.backend).failed();
                 visit.failed(cause);
             }

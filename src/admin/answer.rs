@@ -145,9 +145,7 @@ fn serves(shared: &Shared, id: ClusterId) -> bool {
             is_in && shared.backends.weight(*id) > 0
         })
     };
-    // A circle is refused by the configuration; this ends anyway.
-    let mut chain = std::iter::successors(Some(id), |id| clusters[id.0 as usize].failover);
-    chain.by_ref().take(clusters.len()).any(uses) || fails_open(shared, id)
+    shared.plan.chain(id).any(uses) || fails_open(shared, id)
 }
 
 /// The operator would rather ask backends that are down than nobody.

@@ -48,6 +48,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A cluster and those that stand in for it, one after the other. No circle leads back: a check refuses it.
+    pub fn chain(&self, entry: ClusterId) -> impl Iterator<Item = ClusterId> {
+        std::iter::successors(Some(entry), |id| self.clusters[id.0 as usize].failover)
+    }
+
     /// One line for people: `fine: 3 backends in 1 cluster, 1 route`.
     pub fn summary(&self) -> String {
         let count = |count: usize, noun: &str| match count {

@@ -3,6 +3,7 @@
 //! Invariant: `index` numbers all reasons from 0 without a gap, and labels are unique.
 
 use crate::h1::Reject;
+use crate::policy::retry::Cause;
 
 /// Why a request did not simply pass through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -186,6 +187,34 @@ impl Reason {
             | Reason::FirstByteTimeout
             | Reason::BackendIdleTimeout
             | Reason::RequestTimeout => 504,
+        }
+    }
+
+    /// What it says of the backend; `None` if it was not its doing.
+    pub fn cause(self) -> Option<Cause> {
+        match self {
+            Reason::ConnectFailed | Reason::ConnectTimeout => Some(Cause::Connect),
+            Reason::BackendClosed => Some(Cause::Closed),
+            Reason::FirstByteTimeout | Reason::BackendIdleTimeout => Some(Cause::Timeout),
+            Reason::BadResponse(_) | Reason::UpgradeRefused => Some(Cause::Invalid),
+            Reason::Protocol(_)
+            | Reason::NoRoute
+            | Reason::MethodNotAllowed
+            | Reason::BodyTooLarge
+            | Reason::HeaderTimeout
+            | Reason::BodyTimeout
+            | Reason::RequestTimeout
+            | Reason::NoBackend
+            | Reason::ConnectionsMax
+            | Reason::RequestsMax
+            | Reason::QueueFull
+            | Reason::QueueTimeout
+            | Reason::Overload
+            | Reason::ClientAbort
+            | Reason::ClientWriteTimeout
+            | Reason::Internal
+            | Reason::MaxForwards
+            | Reason::Draining => None,
         }
     }
 

@@ -256,6 +256,15 @@ pub(crate) struct Seen {
     pub(crate) cut: u64,
 }
 
+impl Seen {
+    /// Nothing but whole answers of 200.
+    pub(crate) fn check_all_good(&self) {
+        assert_eq!(self.cut, 0, "{self:?}");
+        let statuses: Vec<_> = self.statuses.keys().collect();
+        assert_eq!(statuses, [&200], "{self:?}");
+    }
+}
+
 impl Witness {
     /// Starts one. Its requests are `GET /witness-NAME-NUMBER`.
     pub(crate) fn start(proxy: SocketAddr, name: &'static str) -> Witness {
