@@ -12,9 +12,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
 use support::peer::Peer;
-use support::{ENGINES, Proxy};
+use support::{ENGINES, Proxy, blackhole};
 
 /// How long the first backend takes for `/slow`; nothing else takes it long.
 const SLOW: Duration = Duration::from_millis(700);
@@ -102,19 +101,7 @@ fn a_second_attempt_that_is_closed_does_not_end_the_first() {
 
 #[test]
 fn a_second_backend_that_takes_no_connection_does_not_delay_the_first() {
-    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    full.listen(0).unwrap();
-    let address = full.local_addr().unwrap();
-    let mut waiting = Vec::new();
-    for _ in 0..4 {
-        let one = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        one.set_nonblocking(true).unwrap();
-        let _ = one.connect(&address);
-        waiting.push(one);
-    }
-    let address = address.as_socket().unwrap();
+    let (address, _held) = blackhole();
     for engine in ENGINES {
         let (status, line) = slow_request(engine, address, "timeouts.connect = \"3s\"");
         assert_eq!(status, Some(200), "{engine}: {line}");

@@ -22,7 +22,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use case::{Act, Case, Check, Deed, Message, State, Step};
 use support::peer::{Body, Closed, Head, Peer, show};
-use support::{ENGINES, PATIENCE, Proxy};
+use support::{ENGINES, PATIENCE, Proxy, blackhole};
 
 /// Proxies at work at the same time.
 const WORKERS: usize = 3;
@@ -219,9 +219,9 @@ fn run_group(engine: &str, cases: &[Case]) -> Vec<String> {
 struct Backends {
     scripted: Vec<Scripted>,
     refused: Socket,
-    blackhole: Socket,
-    /// They fill the black hole's queue.
-    _waiting: Vec<Socket>,
+    blackhole: SocketAddr,
+    /// What keeps its queue full.
+    _held: Vec<Socket>,
 }
 
 /// A backend that a case plays.
@@ -254,16 +254,7 @@ impl Backends {
     fn new() -> Backends {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let refused = bound(any);
-        let blackhole = bound(any);
-        blackhole.listen(0).unwrap();
-        let address = blackhole.local_addr().unwrap();
-        let mut waiting = Vec::new();
-        for _ in 0..4 {
-            let one = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            one.set_nonblocking(true).unwrap();
-            let _ = one.connect(&address);
-            waiting.push(one);
-        }
+        let (blackhole, _held) = blackhole();
         let scripted = || {
             let listener = TcpListener::bind(any).unwrap();
             Scripted {
@@ -275,7 +266,7 @@ impl Backends {
             scripted: (0..SCRIPTED).map(|_| scripted()).collect(),
             refused,
             blackhole,
-            _waiting: waiting,
+            _held,
         }
     }
 
@@ -283,7 +274,7 @@ impl Backends {
     fn named(&self, text: &str) -> String {
         let mut text = text
             .replace("{refused}", &address_of(&self.refused).to_string())
-            .replace("{blackhole}", &address_of(&self.blackhole).to_string())
+            .replace("{blackhole}", &self.blackhole.to_string())
             .replace("{backend}", &self.scripted[0].address.to_string());
         for (at, scripted) in self.scripted.iter().enumerate() {
             let name = format!("{{backend{}}}", at + 1);

@@ -18,12 +18,30 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 /// Longest wait for anything that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks at a metric until it must have its value: several seconds' worth.
 const METRIC_LOOKS: u32 = 20_000;
+
+/// An address that takes no connection: its queue is full as long as these sockets live.
+pub(crate) fn blackhole() -> (SocketAddr, Vec<Socket>) {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    full.bind(&any.into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut held = vec![full];
+    for _ in 0..4 {
+        let one = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        one.set_nonblocking(true).unwrap();
+        let _ = one.connect(&address);
+        held.push(one);
+    }
+    (address.as_socket().unwrap(), held)
+}
 
 /// The two engines, as the configuration names them.
 pub(crate) const ENGINES: [&str; 2] = ["io_uring", "epoll"];
