@@ -18,7 +18,7 @@ use corelane::h1::head::{Slots, parse_request, parse_response};
 use corelane::h1::{Framing, Limits, Method, Version};
 use corelane::log::{AccessLine, Clock, write_line};
 use corelane::policy::balance::{Algorithm, Balance, SHARE_WHOLE, View};
-use corelane::policy::route::{HostPattern, PathPattern, Router, Rule};
+use corelane::policy::route::{Conditions, HostPattern, PathPattern, Router, Rule};
 use corelane::policy::{BackendId, RouteId};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use heads::{BROWSER, RESPONSE, SMALL};
@@ -146,6 +146,8 @@ fn route(criterion: &mut Criterion) {
                 _ => format!("/service-{}", number % 10).into(),
             }),
             methods: Vec::new(),
+            conditions: Conditions::default(),
+            priority: 0,
             route: RouteId(number),
         });
         let router = Router::build(rules.collect());

@@ -110,21 +110,23 @@ impl<I: Io> View for Look<'_, I> {
 }
 
 impl<I: Io> Shard<I> {
-    /// The cluster for a route's next request; `named` is what the route's header asks for.
-    pub fn destination(&self, route: RouteId, named: Option<&[u8]>) -> ClusterId {
+    /// The cluster for a route's next request; `named` is what the route's header asks for. `None`: the route answers by
+    /// itself.
+    pub fn destination(&self, route: RouteId, named: Option<&[u8]>) -> Option<ClusterId> {
         match &self.plan.routes[route.0 as usize].destination {
-            Destination::One(cluster) => *cluster,
+            Destination::One(cluster) => Some(*cluster),
+            Destination::Own(_) => None,
             Destination::Split(split) => {
                 let name = |id: &ClusterId| self.plan.clusters[id.0 as usize].name.as_bytes();
                 let asked =
                     named.and_then(|named| split.clusters.iter().find(|id| name(id) == named));
                 if let Some(cluster) = asked {
-                    return *cluster;
+                    return Some(*cluster);
                 }
                 let cursor = &self.splits[route.0 as usize];
                 let at = cursor.get() as usize % split.order.len();
                 cursor.set(at as u32 + 1);
-                split.order[at]
+                Some(split.order[at])
             }
         }
     }

@@ -207,7 +207,9 @@ fn way<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> Res
     if rules.body_bytes_max.is_some_and(|most| body_bytes > most) {
         return Err(Reason::BodyTooLarge);
     }
-    let entry = shard.destination(route, named(rules, request));
+    let Some(entry) = shard.destination(route, named(rules, request)) else {
+        return Err(Reason::NoBackend);
+    };
     let wish = wish(plan, entry, request, job.client_ip);
     let Some(picked) = shard.pick(entry, wish, &Tried::default()) else {
         job.retry_after_s = shard

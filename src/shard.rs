@@ -160,7 +160,7 @@ impl<I: Io> Shard<I> {
         });
         let turns = turns.collect();
         let splits = plan.routes.iter().map(|route| match &route.destination {
-            Destination::One(_) => Cell::new(0),
+            Destination::One(_) | Destination::Own(_) => Cell::new(0),
             // As with backends: the shards begin at different places, so that their sum is fair too.
             Destination::Split(split) => Cell::new((split.order.len() * number / shards) as u32),
         });

@@ -109,6 +109,10 @@ fn readiness(phase: Phase, shared: &Shared) -> Answer {
         let clusters = match &route.destination {
             Destination::One(cluster) => std::slice::from_ref(cluster),
             Destination::Split(split) => &split.clusters,
+            Destination::Own(_) => {
+                serves_one = true;
+                continue;
+            }
         };
         for id in clusters {
             if serves(shared, *id) {

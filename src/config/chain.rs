@@ -243,6 +243,14 @@ impl<'a> Chain<'a> {
                 other => unreachable!("forwarding.host is a policy, found {other:?}"),
             },
             timeouts: self.timeouts(),
+            filters: Box::default(),
+            rewrite: None,
+            error_pages: Box::default(),
+            mirror: None,
+            requests_per_ip_max: 0,
+            buffer_bytes_max: None,
+            response_rate_max: 0,
+            request_rate_max: 0,
         }
     }
 

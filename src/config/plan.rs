@@ -8,12 +8,16 @@ use std::path::PathBuf;
 
 use crate::h1::Limits;
 use crate::policy::balance::{Algorithm, Balance};
+use crate::policy::filter::Filter;
+use crate::policy::limit::RateLimit;
 use crate::policy::retry::{Budget, Causes, Retry, Statuses};
+use crate::policy::rewrite::{ErrorPage, Own, Rewrite};
 use crate::policy::route::Router;
 use crate::policy::{BackendId, ClusterId};
 use crate::policy::{adaptive, health};
 
 pub use crate::policy::Nanos;
+pub use crate::policy::cidr::Cidr;
 
 /// One configuration, ready to run. Shared by all shards and never changed.
 #[derive(Debug)]
@@ -33,6 +37,12 @@ pub struct Plan {
     pub keepalive_ns: Nanos,
     pub forwarding: Forwarding,
     pub router: Router,
+    /// Client connections of one address in the process; 0 is no limit. Trusted proxies have none.
+    pub connections_per_ip_max: u32,
+    /// New connections of one address in a second; 0 is no limit. Trusted proxies have none.
+    pub accepts_per_ip_max: u32,
+    /// Indexed by `LimitId`.
+    pub rate_limits: Vec<RateLimit>,
     /// Indexed by `RouteId`.
     pub routes: Vec<Route>,
     /// Indexed by `ClusterId`.
@@ -120,40 +130,21 @@ pub struct Forwarding {
     pub trusted_proxies: Vec<Cidr>,
     /// Our name in Via; a token.
     pub via: Box<str>,
+    /// Backends get `Forwarded` (RFC 7239) too.
+    pub forwarded: bool,
+    /// Which field of trusted proxies tells the client.
+    pub client_field: ClientField,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientField {
+    XForwardedFor,
+    Forwarded,
 }
 
 impl Forwarding {
     pub fn trusts(&self, ip: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|cidr| cidr.contains(ip))
-    }
-}
-
-/// An address block. An IPv4-mapped IPv6 address counts as its IPv4 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    pub network: IpAddr,
-    pub prefix: u8,
-}
-
-impl Cidr {
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.network, ip.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(ip)) => {
-                let shift = 32 - u32::from(self.prefix.min(32));
-                (u32::from(network) ^ u32::from(ip))
-                    .checked_shr(shift)
-                    .unwrap_or(0)
-                    == 0
-            }
-            (IpAddr::V6(network), IpAddr::V6(ip)) => {
-                let shift = 128 - u32::from(self.prefix.min(128));
-                (u128::from(network) ^ u128::from(ip))
-                    .checked_shr(shift)
-                    .unwrap_or(0)
-                    == 0
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
     }
 }
 
@@ -171,6 +162,28 @@ pub struct Route {
     pub body_rate_min: u64,
     pub host: HostPolicy,
     pub timeouts: Timeouts,
+    /// In the order of their ranks.
+    pub filters: Box<[Filter]>,
+    pub rewrite: Option<Rewrite>,
+    /// The first with the status counts.
+    pub error_pages: Box<[ErrorPage]>,
+    /// Gets a copy of the requests.
+    pub mirror: Option<Mirror>,
+    /// Requests in flight of one client in the process; 0 is no limit.
+    pub requests_per_ip_max: u32,
+    /// A request's body is read whole before a backend sees anything, if it has at most so many bytes; else 413.
+    pub buffer_bytes_max: Option<u64>,
+    /// Most bytes per second of one response, of one request body; 0 is no limit.
+    pub response_rate_max: u64,
+    pub request_rate_max: u64,
+}
+
+/// A cluster that gets copies of requests. Its answers reach nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mirror {
+    pub cluster: ClusterId,
+    /// Of a hundred requests.
+    pub percent: u32,
 }
 
 /// The cluster that serves a route's requests.
@@ -178,6 +191,8 @@ pub struct Route {
 pub enum Destination {
     One(ClusterId),
     Split(Split),
+    /// No cluster: the proxy answers.
+    Own(Own),
 }
 
 /// Requests shared out between clusters by weight.

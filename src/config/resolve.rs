@@ -9,13 +9,15 @@ use super::chain::Chain;
 use super::file::{Backend as FileBackend, File, Route as FileRoute, Settings};
 use super::keys::Key;
 use super::kinds::{ALL_DOWNS, AllDown, FORMATS, LEVELS};
-use super::plan::{Backend, Cluster, Destination, Forwarding, Log, Plan, Route, Split};
+use super::plan::{
+    Backend, ClientField, Cluster, Destination, Forwarding, Log, Plan, Route, Split,
+};
 use super::value::Value;
 use crate::h1::Limits;
 use crate::policy::adaptive;
 use crate::policy::balance::{Balance, hash, round};
 use crate::policy::retry::Budget;
-use crate::policy::route::{PathPattern, Router, Rule};
+use crate::policy::route::{Conditions, PathPattern, Router, Rule};
 use crate::policy::{BackendId, ClusterId, RouteId};
 
 /// The name of the cluster and of the route that the short form makes.
@@ -28,6 +30,8 @@ pub(super) fn rules(file: &File) -> (Vec<Rule>, Vec<usize>) {
             hosts: route.hosts.clone()?,
             path: route.path.clone()?,
             methods: route.methods.clone()?,
+            conditions: Conditions::default(),
+            priority: 0,
             route: RouteId(index(at)),
         })
     };
@@ -46,6 +50,8 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
                 hosts: Vec::new(),
                 path: PathPattern::Prefix("/".into()),
                 methods: Vec::new(),
+                conditions: Conditions::default(),
+                priority: 0,
                 route: RouteId(0),
             };
             (
@@ -85,7 +91,12 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
                 other => unreachable!("trusted_proxies are blocks, found {other:?}"),
             },
             via: top.text(Key::Via).unwrap_or_default(),
+            forwarded: false,
+            client_field: ClientField::XForwardedFor,
         },
+        connections_per_ip_max: 0,
+        accepts_per_ip_max: 0,
+        rate_limits: Vec::new(),
         router: Router::build(rules),
         routes,
         clusters: clusters.clusters,

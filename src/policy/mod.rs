@@ -4,11 +4,15 @@
 
 pub mod adaptive;
 pub mod balance;
+pub mod cidr;
+pub mod filter;
 pub mod health;
 pub mod hedge;
 pub mod idle;
 pub mod latency;
+pub mod limit;
 pub mod retry;
+pub mod rewrite;
 pub mod route;
 
 /// Nanoseconds: a duration, or a point in time since the process started.

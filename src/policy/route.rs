@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::RouteId;
+use super::cidr::Cidr;
 use crate::h1::Method;
 
 /// What leads to a route.
@@ -23,7 +24,21 @@ pub struct Rule {
     pub path: PathPattern,
     /// Empty: any method.
     pub methods: Vec<MethodName>,
+    pub conditions: Conditions,
+    /// Rules of a higher one go before all of a lower one, however specific those are.
+    pub priority: i32,
     pub route: RouteId,
+}
+
+/// What a request must have beside host, path and method: all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Conditions {
+    /// Fields by lower-case name; without a value, that it is there.
+    pub headers: Box<[(Box<str>, Option<Box<str>>)]>,
+    /// Parameters of the query as they are written (escapes are not resolved).
+    pub query: Box<[(Box<str>, Option<Box<str>>)]>,
+    /// The client's address is in one of these; empty for any.
+    pub clients: Box<[Cidr]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -283,13 +298,18 @@ fn catch_all(rules: &[Rule]) -> Option<RouteId> {
             hosts,
             path: PathPattern::Prefix(path),
             methods,
+            conditions,
+            priority: _,
             route,
         },
     ] = rules
     else {
         return None;
     };
-    let everything = hosts.is_empty() && methods.is_empty() && *path_key(path) == *b"/";
+    let everything = hosts.is_empty()
+        && methods.is_empty()
+        && *conditions == Conditions::default()
+        && *path_key(path) == *b"/";
     everything.then_some(*route)
 }
 
@@ -516,6 +536,8 @@ mod tests {
             hosts: hosts.collect(),
             path,
             methods: methods.collect(),
+            conditions: Conditions::default(),
+            priority: 0,
             route: RouteId(route),
         }
     }
