@@ -7,6 +7,7 @@
 mod heads;
 
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
@@ -61,6 +62,8 @@ fn forwarding(criterion: &mut Criterion) {
         host: None,
         via: "corelane",
         keep_expect: false,
+        target: None,
+        edit: None,
     };
     for (name, text) in REQUESTS {
         let mut slots = Slots::new();
@@ -90,6 +93,7 @@ fn forwarding(criterion: &mut Criterion) {
         via: "corelane",
         date: "Fri, 20 Nov 2026 18:28:03 GMT",
         set_cookie: None,
+        edit: None,
     };
     group.bench_function("response", |bencher| {
         bencher.iter(|| {
@@ -152,13 +156,14 @@ fn route(criterion: &mut Criterion) {
         });
         let router = Router::build(rules.collect());
         let host = format!("host-{}.example.org:8080", count.saturating_sub(1) / 10);
-        let path = "/service-9/items/12345";
-        assert_eq!(
-            router.lookup(&host, path, Method::Get, "GET"),
-            Ok(RouteId(count - 1))
-        );
+        let text = format!("GET /service-9/items/12345 HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let mut slots = Slots::new();
+        let request = parse_request(text.as_bytes(), &Limits::DEFAULT, &mut slots);
+        let request = request.ok().flatten().expect("the request is good");
+        let client_ip = IpAddr::from([192, 0, 2, 1]);
+        assert_eq!(router.lookup(&request, client_ip), Ok(RouteId(count - 1)));
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
-            bencher.iter(|| router.lookup(black_box(&host), black_box(path), Method::Get, "GET"));
+            bencher.iter(|| router.lookup(black_box(&request), black_box(client_ip)));
         });
     }
     group.finish();
@@ -278,6 +283,9 @@ fn access_line(criterion: &mut Criterion) {
         reason: "",
         error_type: "",
         end: "complete",
+        user: "",
+        request_id: "",
+        trace_id: "",
     };
     let (mut out, mut clock) = (Vec::with_capacity(4096), Clock::new());
     for (name, format) in [("json", Format::Json), ("combined", Format::Combined)] {

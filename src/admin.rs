@@ -294,7 +294,7 @@ cluster = "web"
         let (_, plan) = loaded.unwrap_or_else(|problems| panic!("{problems}"));
         let backends = plan.backends.len();
         let metrics = vec![Arc::new(ShardMetrics::new(backends))];
-        let (shared, changes) = Shared::new(Arc::new(plan), metrics, 1);
+        let (shared, changes) = Shared::new(Arc::new(plan), metrics, 1, [7; 32]);
         let ledger = Arc::new(Ledger::new(backends));
         let told = Arc::clone(&ledger);
         // What the health thread does of this.

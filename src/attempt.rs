@@ -18,13 +18,14 @@ use crate::h1::reuse::Next;
 use crate::io::Io;
 use crate::link::{Connection, Link};
 use crate::metrics::{Counter, Reason};
+use crate::mirror;
 use crate::policy::retry::Cause;
 use crate::queue::Waiting;
 use crate::record::{Attempted, Progress, Record};
 use crate::relay::Patience;
 use crate::shard::Shard;
 use crate::timer::{Elapsed, NEVER, TICK_NS};
-use crate::visit::{Active, Permit, Seat, Visit};
+use crate::visit::{Active, Permit, Place, Seat, Visit};
 
 /// How one attempt ended.
 pub enum Outcome {
@@ -118,7 +119,6 @@ pub async fn forward<I: Io>(
         timeouts: &route.timeouts,
         until: shard.timers.after(route.timeouts.request_ns),
     };
-    record.route.set(Some(way.route));
     record.request_bytes.set(job.held_payload);
     record
         .timed
@@ -130,6 +130,13 @@ pub async fn forward<I: Io>(
         shard.give(head);
         return conn.refuse(Reason::RequestsMax, Some(job), record).await;
     };
+    let Some(_place) = Place::take(shard, way.route, job.client_ip) else {
+        shard.give(head);
+        return conn.refuse(Reason::RequestsPerIp, Some(job), record).await;
+    };
+    if let Some(mirror) = route.mirror {
+        mirror::copy(shard, mirror, job, head.pending());
+    }
     let mut attempts = Attempts {
         shard,
         tried: Tried::default(),

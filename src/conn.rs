@@ -16,14 +16,12 @@ use std::task::{Context, Poll};
 use crate::attempt;
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
-use crate::decide::{Decided, Job, Way, decide};
+use crate::decide::{Decided, decide};
 use crate::h1::head::Scan;
 use crate::h1::reuse::Next;
-use crate::h1::{Method, Version, answer};
 use crate::io::{Io, Stream};
 use crate::metrics::{Counter, Reason};
-use crate::record::{End, Record};
-use crate::relay::{self, Patience};
+use crate::record::Record;
 use crate::shard::{BUF_BYTES, Open, Peer, Shard, WARM_MAX};
 use crate::timer::{Elapsed, NEVER, Timer};
 
@@ -38,12 +36,6 @@ const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 const LINGER_READ_BYTES: usize = 4096;
 
-/// Longest stall of a client that does not take its refusal.
-const REFUSAL_WRITE_NS: Nanos = 5_000_000_000;
-
-/// What is allowed where a method is refused whatever the route.
-const ALLOWED: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
-
 /// What the connection's task does next.
 enum After {
     /// Wait without a buffer, until then.
@@ -53,9 +45,7 @@ enum After {
 
 /// How the wait for a request ended.
 enum Arrival {
-    Request(Job, Way, Buf),
-    /// Answer without a backend.
-    Refused(Reason, Option<Job>),
+    Decided(Decided),
     /// Nothing came; the connection may stay idle until then.
     Idle(Nanos),
     Gone,
@@ -182,8 +172,7 @@ impl<I: Io> Busy<'_, I> {
             // Pinned where they stand: awaiting them otherwise moves them first, 2 KiB and more.
             let arrival = pin!(self.arrival()).await;
             let next = match arrival {
-                Arrival::Request(job, way, head) => pin!(self.request(job, way, head)).await,
-                Arrival::Refused(reason, job) => self.refused(reason, job).await,
+                Arrival::Decided(decided) => pin!(self.request(decided)).await,
                 Arrival::Idle(until) => break After::Idle(until),
                 Arrival::Gone => break After::Closed,
             };
@@ -220,10 +209,7 @@ impl<I: Io> Busy<'_, I> {
                     first = false;
                     match self.decide() {
                         Decided::More => {}
-                        Decided::Forward(job, way, head) => {
-                            return Arrival::Request(job, way, head);
-                        }
-                        Decided::Refuse(reason, job) => return Arrival::Refused(reason, job),
+                        decided => return Arrival::Decided(decided),
                     }
                 }
             }
@@ -256,7 +242,7 @@ impl<I: Io> Busy<'_, I> {
         }
     }
 
-    fn received(&self, bytes: usize) {
+    pub fn received(&self, bytes: usize) {
         let metrics = &self.shard.metrics;
         metrics.add(Counter::ClientReceivedBytes, bytes as u64);
     }
@@ -322,7 +308,10 @@ impl<I: Io> Busy<'_, I> {
         }
         let buf = std::mem::take(&mut self.input);
         match self.timer.at(deadline, self.client.read(buf)).await {
-            Err(Elapsed) => Some(Arrival::Refused(Reason::HeaderTimeout, None)),
+            Err(Elapsed) => Some(Arrival::Decided(Decided::Refuse(
+                Reason::HeaderTimeout,
+                None,
+            ))),
             Ok((result, buf)) => {
                 self.input = buf;
                 match result {
@@ -336,79 +325,37 @@ impl<I: Io> Busy<'_, I> {
         }
     }
 
-    async fn request(&mut self, job: Job, way: Way, head: Buf) -> Next {
+    /// Does with a request what was decided.
+    async fn request(&mut self, decided: Decided) -> Next {
         self.requests += 1;
         let record = Record::start(&self.shard.io);
-        let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
-        record.finish(self.shard, self.peer, Some(job));
+        let mut decided = decided;
+        let (job, next) = loop {
+            decided = match decided {
+                Decided::Forward(job, way, head) => {
+                    let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
+                    break (Some(job), next);
+                }
+                Decided::Refuse(reason, job) => {
+                    let next = self.refuse(reason, job.as_ref(), &record).await;
+                    break (job, next);
+                }
+                Decided::Answer(job, reply) => {
+                    let next = self.answer(&job, &reply, &record).await;
+                    break (Some(job), next);
+                }
+                // Boxed: rare.
+                Decided::Pause(job, pause) => Box::pin(self.pause(job, pause, &record)).await,
+                Decided::More => unreachable!("only a whole head is decided upon"),
+            };
+        };
+        record.finish(self.shard, self.peer, job);
         if self.input.is_empty() && self.input.capacity() != BUF_BYTES {
             // A body took it along, or made it large.
             let buf = std::mem::replace(&mut self.input, self.shard.buf());
             self.shard.give(buf);
         }
         next
-    }
-
-    /// Answers a request that no backend will see.
-    async fn refused(&mut self, reason: Reason, job: Option<Job>) -> Next {
-        self.requests += 1;
-        let record = Record::start(&self.shard.io);
-        let next = self.refuse(reason, job.as_ref(), &record).await;
-        record.finish(self.shard, self.peer, job);
-        next
-    }
-
-    /// Sends a refusal. The connection lives on only if the request has been read to its end.
-    pub async fn refuse(&mut self, reason: Reason, job: Option<&Job>, record: &Record) -> Next {
-        let status = reason.status();
-        record.refused(reason, status);
-        self.shard.metrics.reject(reason);
-        let keep = job.is_some_and(|job| job.keep_alive && job.held.is_some());
-        let mut out = self.shard.buf();
-        let allow = [(
-            "Allow",
-            job.and_then(|job| job.allow.as_deref()).unwrap_or(ALLOWED),
-        )];
-        let wait = retry_after(reason, job);
-        let retry = [("Retry-After", &*wait)];
-        answer::refusal(
-            out.append(),
-            status,
-            reason.label(),
-            job.is_some_and(|job| job.json),
-            job.is_some_and(|job| job.method == Method::Head),
-            keep,
-            job.map_or(Version::Http11, |job| job.version),
-            &self.shard.date(),
-            match (status, &*wait) {
-                (405, _) => &allow,
-                (_, "") => &[],
-                (_, _) => &retry,
-            },
-        );
-        let bytes = out.len();
-        let head_len = memchr::memmem::find(out.pending(), b"\r\n\r\n").map_or(bytes, |at| at + 4);
-        let patience = Patience {
-            read_ns: 0,
-            write_ns: REFUSAL_WRITE_NS,
-            until: NEVER,
-        };
-        let timers = &self.shard.timers;
-        let (sent, out) = relay::send(self.client, out, bytes, self.timer, timers, &patience).await;
-        self.shard.give(out);
-        if sent.is_err() {
-            record.end.set(End::ClientGone);
-            return Next::Close;
-        }
-        record.sent(bytes as u64);
-        record.body((bytes - head_len) as u64);
-        match job {
-            Some(job) if keep => {
-                self.input.consume(job.whole_len());
-                Next::KeepAlive
-            }
-            Some(_) | None => Next::Linger,
-        }
     }
 
     /// Reads and forgets what the client still sends, so that it gets to see the response.
@@ -433,16 +380,5 @@ impl<I: Io> Busy<'_, I> {
                 Err(Elapsed) => return,
             }
         }
-    }
-}
-
-/// When a client that was refused for want of a backend may ask again, in seconds; empty where that helps nobody.
-fn retry_after(reason: Reason, job: Option<&Job>) -> String {
-    match (reason, job) {
-        (Reason::NoBackend, Some(job)) => job.retry_after_s.max(1).to_string(),
-        (Reason::QueueFull | Reason::QueueTimeout | Reason::RequestsMax | Reason::Overload, _) => {
-            "1".to_owned()
-        }
-        (_, _) => String::new(),
     }
 }

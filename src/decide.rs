@@ -7,17 +7,20 @@ use std::net::IpAddr;
 
 use crate::buf::Buf;
 use crate::choose::{Tried, Wish};
-use crate::config::plan::{Destination, HashKey, HostPolicy, Plan, Route, Sticky};
+use crate::config::plan::{ClientField, Destination, HashKey, HostPolicy, Plan, Route, Sticky};
+use crate::edits::{self, ToBackend};
+use crate::filters::{self, Found, Step};
 use crate::h1::body::{Decoder, Sink};
-use crate::h1::forward::{self, Forward};
+use crate::h1::forward::{self, Edit, Forward};
 use crate::h1::head::{Request, Slots, parse_request};
-use crate::h1::{Framing, Method, Reject, Version, answer, cookie};
+use crate::h1::{Framing, Method, Reject, Version, answer, cookie, forwarded};
 use crate::io::Io;
 use crate::metrics::Reason;
+use crate::password::Ticket;
 use crate::policy::balance::hash;
 use crate::policy::health::Trial;
 use crate::policy::route::Miss;
-use crate::policy::{BackendId, ClusterId, RouteId};
+use crate::policy::{BackendId, ClusterId, Nanos, RouteId};
 use crate::record::Note;
 use crate::shard::{Peer, Shard};
 
@@ -49,6 +52,12 @@ pub struct Job {
     pub allow: Option<Box<str>>,
     /// The client as told by trusted proxies.
     pub client_ip: IpAddr,
+    /// The client came by https, as told by trusted proxies.
+    pub https: bool,
+    /// Once it is known.
+    pub route: Option<RouteId>,
+    /// What the route's filters have found; `None` where there is none.
+    pub found: Option<Box<Found>>,
     /// What the access log wants of the head.
     pub note: Option<Box<Note>>,
 }
@@ -78,6 +87,37 @@ pub enum Decided {
     /// Forward it; the buffer holds the head (and the body, if held) as the backend shall see it.
     Forward(Job, Way, Buf),
     Refuse(Reason, Option<Job>),
+    /// The route, or one of its filters, answers by itself.
+    Answer(Job, Reply),
+    /// Something has to be waited for; then `decide_on` goes on.
+    Pause(Job, Pause),
+}
+
+/// An answer that no backend gave.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// Why it is a refusal, if it is one.
+    pub reason: Option<Reason>,
+    pub content_type: Box<str>,
+    pub body: Vec<u8>,
+}
+
+/// What a request waits for before it is decided upon.
+#[derive(Debug)]
+pub enum Pause {
+    /// Its turn.
+    Until(Nanos),
+    /// The verdict on its password.
+    Password(Ticket),
+    /// The verdict of the auth server, which the filter at this place knows.
+    ForwardAuth(usize),
+    /// Its body.
+    Body {
+        bytes_max: u64,
+        /// The client waits for a word that it may send it (`Expect: 100-continue`).
+        expects: bool,
+    },
 }
 
 /// Parses, checks, routes and rewrites the request at the start of `input`. `last`: its response shall be the
@@ -90,34 +130,74 @@ pub fn decide<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], last: bool) ->
         Err(reject) => return Decided::Refuse(Reason::Protocol(reject), None),
     };
     let mut job = job(shard, peer, &request, last);
-    match held(&request, &input[request.head_len..]) {
-        Ok(None) => {}
-        Ok(Some((bytes, payload))) => {
-            job.held = Some(bytes);
-            job.held_payload = payload;
-        }
-        Err(reject) => {
-            job.keep_alive = false;
-            return Decided::Refuse(Reason::Protocol(reject), Some(job));
-        }
+    if let Err(reject) = hold(&mut job, &request, input) {
+        return Decided::Refuse(Reason::Protocol(reject), Some(job));
     }
-    let way = match way(shard, &request, &mut job) {
-        Ok(way) => way,
-        Err(reason) => {
-            if reason == Reason::MethodNotAllowed {
-                let mut allow = String::new();
-                shard
-                    .plan
-                    .router
-                    .allow(request.host, request.path, &mut allow);
-                job.allow = Some(allow.into());
-            }
-            return Decided::Refuse(reason, Some(job));
-        }
+    match route(shard, &request, &mut job) {
+        Ok(()) => proceed(shard, peer, &request, input, job),
+        Err(reason) => Decided::Refuse(reason, Some(job)),
+    }
+}
+
+/// Goes on with a request that has waited for something: `input` still begins with it.
+pub fn decide_on<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], mut job: Job) -> Decided {
+    let mut slots = Slots::new();
+    let parsed = parse_request(input, &shard.plan.limits, &mut slots);
+    let Ok(Some(request)) = parsed else {
+        debug_assert!(false, "the same bytes were a request before");
+        return Decided::Refuse(Reason::Internal, Some(job));
     };
-    let mut head = shard.buf();
-    render(shard, peer, &request, &job, way, input, &mut head);
-    Decided::Forward(job, way, head)
+    // More of its body may have come.
+    if job.held.is_none()
+        && let Err(reject) = hold(&mut job, &request, input)
+    {
+        return Decided::Refuse(Reason::Protocol(reject), Some(job));
+    }
+    proceed(shard, peer, &request, input, job)
+}
+
+/// Everything behind the route: its filters, then its own answer or a backend.
+fn proceed<I: Io>(
+    shard: &Shard<I>,
+    peer: &Peer,
+    request: &Request<'_, '_>,
+    input: &[u8],
+    mut job: Job,
+) -> Decided {
+    let route = job.route.expect("a request is routed before it goes on");
+    let rules = &shard.plan.routes[route.0 as usize];
+    match filters::run(shard, peer, rules, request, &mut job) {
+        Step::Continue => {}
+        Step::Refuse(reason) => return Decided::Refuse(reason, Some(job)),
+        Step::Answer(reply) => return Decided::Answer(job, reply),
+        Step::Pause(pause) => return Decided::Pause(job, pause),
+    }
+    if let Err(reason) = body_fits(rules, request, &job) {
+        return Decided::Refuse(reason, Some(job));
+    }
+    if let Destination::Own(own) = &rules.destination {
+        return match edits::own(own, rules, request, &mut job) {
+            Ok(reply) => Decided::Answer(job, reply),
+            Err(reason) => Decided::Refuse(reason, Some(job)),
+        };
+    }
+    if let Some(most) = rules.buffer_bytes_max
+        && job.held.is_none()
+    {
+        let pause = Pause::Body {
+            bytes_max: most,
+            expects: request.expect_continue,
+        };
+        return Decided::Pause(job, pause);
+    }
+    match way(shard, request, route, &mut job) {
+        Ok(way) => {
+            let mut head = shard.buf();
+            render(shard, peer, request, &job, way, input, &mut head);
+            Decided::Forward(job, way, head)
+        }
+        Err(reason) => Decided::Refuse(reason, Some(job)),
+    }
 }
 
 /// The head for another attempt, perhaps at another backend: `input` still begins with the same request.
@@ -140,11 +220,7 @@ pub fn render_again<I: Io>(
 }
 
 fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bool) -> Job {
-    let client_ip = if peer.trusted {
-        forward::client_ip(request, peer.ip, |ip| shard.plan.forwarding.trusts(ip))
-    } else {
-        peer.ip
-    };
+    let (client_ip, https) = client(shard, peer, request);
     Job {
         method: request.method,
         version: request.version,
@@ -160,11 +236,49 @@ fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bo
         retry_after_s: 0,
         allow: None,
         client_ip,
+        https,
+        route: None,
+        found: None,
         note: shard.note().map(|mut note| {
             note.take_down(request);
             note
         }),
     }
+}
+
+/// Who the client is and whether it came by https, as trusted proxies tell it.
+fn client<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>) -> (IpAddr, bool) {
+    if !peer.trusted {
+        return (peer.ip, false);
+    }
+    let forwarding = &shard.plan.forwarding;
+    let trusts = |ip| forwarding.trusts(ip);
+    match forwarding.client_field {
+        ClientField::XForwardedFor => (
+            forward::client_ip(request, peer.ip, trusts),
+            forward::came_by_https(request),
+        ),
+        ClientField::Forwarded => {
+            let client = forwarded::client(request, peer.ip, trusts);
+            (client.ip, client.proto == Some("https"))
+        }
+    }
+}
+
+/// Notes how much of the body is there, if all of it is.
+fn hold(job: &mut Job, request: &Request<'_, '_>, input: &[u8]) -> Result<(), Reject> {
+    match held(request, &input[request.head_len..]) {
+        Ok(None) => {}
+        Ok(Some((bytes, payload))) => {
+            job.held = Some(bytes);
+            job.held_payload = payload;
+        }
+        Err(reject) => {
+            job.keep_alive = false;
+            return Err(reject);
+        }
+    }
+    Ok(())
 }
 
 /// Length of the body as it was sent, and of its payload, if all of it is in `behind`, the bytes after the head.
@@ -184,29 +298,50 @@ fn held(request: &Request<'_, '_>, behind: &[u8]) -> Result<Option<(usize, u64)>
     }
 }
 
-fn way<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> Result<Way, Reason> {
-    let plan = &*shard.plan;
+/// Finds the route.
+fn route<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> Result<(), Reason> {
     if request.method == Method::Options && request.max_forwards == Some(0) {
         return Err(Reason::MaxForwards);
     }
-    let found = plan.router.lookup(
-        request.host,
-        request.path,
-        request.method,
-        request.method_text,
-    );
-    let route = found.map_err(|miss| match miss {
-        Miss::NoRoute => Reason::NoRoute,
-        Miss::Method => Reason::MethodNotAllowed,
-    })?;
-    let rules = &plan.routes[route.0 as usize];
-    let body_bytes = match request.framing {
+    let router = &shard.plan.router;
+    match router.lookup(request, job.client_ip) {
+        Ok(route) => {
+            job.route = Some(route);
+            Ok(())
+        }
+        Err(Miss::NoRoute) => Err(Reason::NoRoute),
+        Err(Miss::Method) => {
+            let mut allow = String::new();
+            router.allow(request, job.client_ip, &mut allow);
+            job.allow = Some(allow.into());
+            Err(Reason::MethodNotAllowed)
+        }
+    }
+}
+
+/// What is known of the body's length is checked before a backend sees anything.
+fn body_fits(rules: &Route, request: &Request<'_, '_>, job: &Job) -> Result<(), Reason> {
+    let bytes = match request.framing {
         Framing::Length(n) => n,
         Framing::None | Framing::Chunked | Framing::UntilClose => job.held_payload,
     };
-    if rules.body_bytes_max.is_some_and(|most| body_bytes > most) {
+    if rules.body_bytes_max.is_some_and(|most| bytes > most) {
         return Err(Reason::BodyTooLarge);
     }
+    if rules.buffer_bytes_max.is_some_and(|most| bytes > most) {
+        return Err(Reason::BufferFull);
+    }
+    Ok(())
+}
+
+fn way<I: Io>(
+    shard: &Shard<I>,
+    request: &Request<'_, '_>,
+    route: RouteId,
+    job: &mut Job,
+) -> Result<Way, Reason> {
+    let plan = &*shard.plan;
+    let rules = &plan.routes[route.0 as usize];
     let Some(entry) = shard.destination(route, named(rules, request)) else {
         return Err(Reason::NoBackend);
     };
@@ -282,15 +417,35 @@ fn render<I: Io>(
     out: &mut Buf,
 ) {
     let plan = &*shard.plan;
-    let host = match &plan.routes[way.route.0 as usize].host {
+    let rules = &plan.routes[way.route.0 as usize];
+    let authority = &*plan.backends[way.backend.0 as usize].authority;
+    let host = match &rules.host {
         // A client of HTTP/1.0 may send none, which most backends refuse.
-        HostPolicy::Pass if request.host.is_empty() => {
-            Some(&*plan.backends[way.backend.0 as usize].authority)
-        }
+        HostPolicy::Pass if request.host.is_empty() => Some(authority),
         HostPolicy::Pass => None,
-        HostPolicy::Backend => Some(&*plan.backends[way.backend.0 as usize].authority),
+        HostPolicy::Backend => Some(authority),
         HostPolicy::Fixed(host) => Some(&**host),
     };
+    let told;
+    let client_ip = if job.client_ip == peer.ip || rules.filters.is_empty() {
+        &*peer.ip_text
+    } else {
+        told = job.client_ip.to_string();
+        &told
+    };
+    let edits = ToBackend::of(shard, peer, rules, request, job, client_ip, authority);
+    let drops = |name: &str| edits.as_ref().is_some_and(|edits| edits.drops(name));
+    let write = |out: &mut Vec<u8>| {
+        if let Some(edits) = &edits {
+            edits.write(out);
+        }
+    };
+    let target = |out: &mut Vec<u8>| {
+        if let Some(rewrite) = &rules.rewrite {
+            rewrite.apply(request.path, request.query, out);
+        }
+    };
+    let rewrites = rules.rewrite.is_some() && request.target != "*";
     let with = Forward {
         client_ip: &peer.ip_text,
         trusted: peer.trusted,
@@ -299,6 +454,11 @@ fn render<I: Io>(
         host,
         via: &plan.forwarding.via,
         keep_expect: job.held.is_none(),
+        target: rewrites.then_some(&target as &dyn Fn(&mut Vec<u8>)),
+        edit: edits.is_some().then_some(Edit {
+            drops: &drops,
+            write: &write,
+        }),
     };
     let out = out.append();
     forward::request(out, request, &with);

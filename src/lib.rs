@@ -12,10 +12,19 @@ pub mod peek; // a look into a socket's queue, at an offset
 pub mod io; // the one door to the outside: clock, connections, tasks
 pub mod timer; // deadlines of a shard
 pub mod backends; // what all shards know of the backends
+pub mod tables; // what is counted per client
+pub mod password; // the thread that compares passwords
 pub mod shared; // what more than one core can see
 pub mod shard; // what one core owns
 pub mod conn; // one client connection, first byte to last
 pub mod decide; // from a head to what is done with it
+pub mod filters; // a request on its way through its route's filters
+pub mod edits; // what routes change of heads
+pub mod pause; // a request that waits before it is decided upon
+pub mod reply; // responses of our own
+pub mod auth; // forward auth
+pub mod mirror; // copies for a shadow cluster
+pub mod subrequest; // a request of our own to a backend
 pub mod choose; // which backend a request goes to
 pub mod attempt; // one request at its backend, and further attempts
 pub mod exchange; // one exchange on one connection

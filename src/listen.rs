@@ -16,6 +16,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 
 use crate::config::plan::{Listen, Nanos};
 use crate::conn::{self, Ending};
+use crate::h1::Version;
+use crate::h1::answer::{self, Answer};
 use crate::io::{Io, MonoioIo, Socket, Stream};
 use crate::metrics::{Counter, Reason};
 use crate::panics::catch;
@@ -186,15 +188,16 @@ async fn accept_queue(
 }
 
 fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {
-    match shard.open_connection() {
-        Some(open) => {
+    match shard.open_connection(&peer) {
+        Ok(open) => {
             let serve = conn::serve(Rc::clone(shard), socket, peer, open);
             shard.io.spawn(catch(Arc::clone(&shard.metrics), serve));
         }
-        None => {
-            shard.metrics.reject(Reason::ConnectionsMax);
+        Err(reason) => {
+            shard.metrics.reject(reason);
+            let refusal = refusal(shard, reason);
             // One try without waiting: a refusal must cost less than a connection.
-            let _ = rustix::net::send(&socket, FULL, rustix::net::SendFlags::DONTWAIT);
+            let _ = rustix::net::send(&socket, &refusal, rustix::net::SendFlags::DONTWAIT);
             // Closing with the request unread would reset the connection and could destroy the answer.
             let mut request = [0_u8; 2048];
             let _ = rustix::net::recv(&socket, &mut request[..], rustix::net::RecvFlags::DONTWAIT);
@@ -202,5 +205,20 @@ fn welcome(shard: &Rc<Shard<MonoioIo>>, socket: Socket, peer: Peer) {
     }
 }
 
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-Content-Length: 41\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable: connections_max\n";
+fn refusal(shard: &Shard<MonoioIo>, reason: Reason) -> Vec<u8> {
+    let (mut out, mut body) = (Vec::with_capacity(512), Vec::with_capacity(64));
+    let status = reason.status();
+    let content_type = answer::refusal_body(&mut body, status, reason.label(), false);
+    let refusal = Answer {
+        status,
+        content_type,
+        body: &body,
+        fields: b"Cache-Control: no-store\r\nRetry-After: 1\r\n",
+        head_request: false,
+        keep_alive: false,
+        version: Version::Http11,
+        date: &shard.date(),
+    };
+    answer::write(&mut out, &refusal);
+    out
+}

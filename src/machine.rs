@@ -3,8 +3,8 @@
 //! Decides: how many shards "auto" is, and how many client connections the descriptors carry. May not know:
 //! the configuration. Invariant: never less than one shard.
 
-use std::fs;
 use std::path::Path;
+use std::{fs, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -101,6 +101,22 @@ pub fn raise_descriptor_limit() -> u64 {
 pub fn connections_for(descriptors: u64) -> u32 {
     let usable = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / 2;
     u32::try_from(usable).unwrap_or(u32::MAX).max(1)
+}
+
+/// Bytes that nobody can guess.
+pub fn secret() -> io::Result<[u8; 32]> {
+    let mut secret = [0; 32];
+    let mut filled = 0;
+    // The kernel gives so few at once, but a signal may come between.
+    while filled < secret.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        match rustix::rand::getrandom(&mut secret[filled..], flags) {
+            Ok(more) => filled += more,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(secret)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Invariant: a `ShardMetrics` is written by its shard only and read by anyone, so the sum over shards is the
 //! process's figure, each addend being at most one request old.
 
+mod limits;
 mod process;
 mod reason;
 mod render;
@@ -11,11 +12,13 @@ mod standing;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use limits::{LimitCount, LimitMetrics};
 pub use reason::Reason;
 pub use render::{CONTENT_TYPE, Info, render};
 
 use crate::config::plan::Nanos;
 use crate::policy::BackendId;
+use crate::policy::limit::LimitId;
 
 /// One line per metric that is a plain number: variant, name, label, help. The lines of one name stand together.
 macro_rules! metric_list {
@@ -59,6 +62,9 @@ metric_list! {
         LogDropped "corelane_log_dropped_total" None, "Access log lines dropped because the writer was behind.";
         AcceptPaused "corelane_accept_paused_total" None, "Times that accepting stopped for want of file descriptors.";
         Tunnels "corelane_tunnels_total" None, "Connections that became tunnels (Upgrade).";
+        Mirrored "corelane_mirrored_total" Some(("result", "answered")), "Copies of requests for a shadow cluster, by what became of them.";
+        MirrorFailed "corelane_mirrored_total" Some(("result", "failed")), "Copies of requests for a shadow cluster, by what became of them.";
+        MirrorDropped "corelane_mirrored_total" Some(("result", "dropped")), "Copies of requests for a shadow cluster, by what became of them.";
         Panics "corelane_panics_total" None, "Requests that ended in a panic of ours.";
     }
 }
@@ -153,6 +159,8 @@ pub struct ShardMetrics {
     duration_sum_ns: AtomicU64,
     /// Indexed by `BackendId`.
     backends: Box<[BackendMetrics]>,
+    /// Indexed by `LimitId`.
+    limits: Box<[LimitMetrics]>,
 }
 
 impl ShardMetrics {
@@ -164,7 +172,14 @@ impl ShardMetrics {
             duration_buckets: zeros(),
             duration_sum_ns: AtomicU64::new(0),
             backends: (0..backend_count).map(|_| BackendMetrics::new()).collect(),
+            limits: Box::default(),
         }
+    }
+
+    /// With counters for so many rate limits.
+    pub fn with_limits(mut self, limit_count: usize) -> ShardMetrics {
+        self.limits = (0..limit_count).map(|_| LimitMetrics::new()).collect();
+        self
     }
 
     #[inline]
@@ -207,6 +222,11 @@ impl ShardMetrics {
     #[inline]
     pub fn backend(&self, id: BackendId) -> &BackendMetrics {
         &self.backends[id.0 as usize]
+    }
+
+    #[inline]
+    pub fn limit(&self, id: LimitId) -> &LimitMetrics {
+        &self.limits[id.0 as usize]
     }
 
     fn requests(&self) -> u64 {

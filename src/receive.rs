@@ -12,8 +12,9 @@ use std::pin::pin;
 use crate::buf::Buf;
 use crate::config::plan::{Nanos, Timeouts};
 use crate::decide::Job;
+use crate::edits::ToClient;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
-use crate::h1::forward::{self, Reply};
+use crate::h1::forward::{self, Edit, Reply};
 use crate::h1::head::{Scan, Slots, parse_response};
 use crate::h1::{Framing, Method, Reject, Version};
 use crate::io::{Io, Race, Stream, closed, race, would_block};
@@ -233,6 +234,15 @@ impl<I: Io> Receive<'_, I> {
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
         let date = self.shard.date();
+        let backend = self.record.backend.get();
+        let backend = backend.map_or("", |id| &*self.shard.plan.backends[id.0 as usize].authority);
+        let edits = ToClient::of(&self.shard.plan, job, backend);
+        let drops = |name: &str| edits.as_ref().is_some_and(|edits| edits.drops(name));
+        let write = |out: &mut Vec<u8>| {
+            if let Some(edits) = &edits {
+                edits.write(Some(&response), out);
+            }
+        };
         let reply = Reply {
             client_version: job.version,
             keep_alive,
@@ -241,6 +251,10 @@ impl<I: Io> Receive<'_, I> {
             via,
             date: &date,
             set_cookie: self.cookie.as_deref(),
+            edit: edits.is_some().then_some(Edit {
+                drops: &drops,
+                write: &write,
+            }),
         };
         forward::response(out.append(), &response, &reply);
         if let (Some(seconds @ 1..), Some(backend)) =

@@ -12,8 +12,8 @@ use crate::h1::head::Request;
 use crate::io::Io;
 use crate::log::{self, AccessLine, AttemptLine};
 use crate::metrics::{Counter, Reason};
+use crate::policy::BackendId;
 use crate::policy::retry::Cause;
-use crate::policy::{BackendId, RouteId};
 use crate::shard::{Peer, Shard};
 
 /// Every way in which a request can end.
@@ -21,8 +21,10 @@ use crate::shard::{Peer, Shard};
 pub enum End {
     /// Response complete.
     Served,
-    /// Our own answer.
+    /// Our own answer, a refusal.
     Refused,
+    /// Our own answer, a good one.
+    Answered,
     /// The client closed or reset before the end.
     ClientGone,
     /// The client did not take its response, or did not send its request, in time.
@@ -38,6 +40,7 @@ impl End {
         match self {
             End::Served => "served",
             End::Refused => "refused",
+            End::Answered => "answered",
             End::ClientGone => "client_gone",
             End::ClientStalled => "client_stalled",
             End::BackendCut => "backend_cut",
@@ -99,7 +102,6 @@ pub struct Record {
     pub response_bytes: Cell<u64>,
     /// Payload of the response that was sent or was about to be.
     pub response_body_bytes: Cell<u64>,
-    pub route: Cell<Option<RouteId>>,
     pub backend: Cell<Option<BackendId>>,
     pub reused: Cell<bool>,
     pub retries: Cell<u32>,
@@ -123,7 +125,6 @@ impl Record {
             upload_complete: Cell::new(false),
             response_bytes: Cell::new(0),
             response_body_bytes: Cell::new(0),
-            route: Cell::new(None),
             backend: Cell::new(None),
             reused: Cell::new(false),
             retries: Cell::new(0),
@@ -142,6 +143,12 @@ impl Record {
     pub fn refused(&self, reason: Reason, status: u16) {
         self.end.set(End::Refused);
         self.reason.set(Some(reason));
+        self.status.set(status);
+    }
+
+    /// A good answer of our own goes out.
+    pub fn answered(&self, status: u16) {
+        self.end.set(End::Answered);
         self.status.set(status);
     }
 
@@ -182,8 +189,12 @@ impl Record {
         if shard.is_logging() {
             self.log(shard, peer, job.as_ref(), duration_ns);
         }
-        if let Some(note) = job.and_then(|job| job.note) {
+        let Some(job) = job else { return };
+        if let Some(note) = job.note {
             shard.give_note(note);
+        }
+        if let Some(found) = job.found {
+            shard.give_found(found);
         }
     }
 
@@ -198,6 +209,7 @@ impl Record {
             }
             Some(_) | None => &*peer.ip_text,
         };
+        let found = job.and_then(|job| job.found.as_deref());
         let plan = &*shard.plan;
         let reason = self.reason.get();
         let attempted = self.attempted.borrow();
@@ -237,14 +249,16 @@ impl Record {
             backend_reused: self.reused.get(),
             retries: self.retries.get(),
             attempts: &attempts,
-            route: self
-                .route
-                .get()
+            route: job
+                .and_then(|job| job.route)
                 .map_or("", |id| &*plan.routes[id.0 as usize].name),
             shard: u16::try_from(shard.number).unwrap_or(u16::MAX),
             reason: reason.map_or("", Reason::label),
             error_type: reason.map_or("", Reason::error_type),
             end: self.end.get().label(),
+            user: found.map_or("", |found| &found.user),
+            request_id: found.map_or("", |found| &found.request_id),
+            trace_id: found.map_or("", |found| &found.trace_id),
         };
         let mut clock = shard.clock.borrow_mut();
         shard.log_line(|out| log::write_line(out, &line, plan.log.format, &mut clock));

@@ -24,6 +24,7 @@ use crate::listen::{self, Listener};
 use crate::log::{self, Events, LogHandle, LogQueue};
 use crate::machine;
 use crate::metrics::{Info, ShardMetrics};
+use crate::password;
 use crate::policy::ClusterId;
 use crate::shard::Shard;
 use crate::shared::{Shared, Stop};
@@ -127,9 +128,16 @@ pub fn start(mut plan: Plan) -> Result<Server, StartError> {
     let room = machine::connections_for(descriptors);
     let plan = Arc::new(plan);
     let metrics: Vec<_> = (0..shards)
-        .map(|_| Arc::new(ShardMetrics::new(plan.backends.len())))
+        .map(|_| {
+            Arc::new(ShardMetrics::new(plan.backends.len()).with_limits(plan.rate_limits.len()))
+        })
         .collect();
-    let (shared, changes) = Shared::new(Arc::clone(&plan), metrics, room);
+    let secret = machine::secret().map_err(failed("random bytes".to_owned()))?;
+    let (mut shared, changes) = Shared::new(Arc::clone(&plan), metrics, room, secret);
+    if plan.needs_passwords() {
+        let passwords = password::start();
+        shared.passwords = Some(passwords.map_err(failed("password thread".to_owned()))?);
+    }
     let shared = Arc::new(shared);
     let ledger = Arc::new(Ledger::new(plan.backends.len()));
     let (log, queue) = start_log(&plan)?;

@@ -11,14 +11,18 @@ use std::sync::Arc;
 use crate::backends::Balances;
 use crate::buf::{Buf, Free};
 use crate::config::plan::{Destination, Nanos, Plan};
+use crate::filters::Found;
 use crate::h1::answer;
 use crate::io::Io;
 use crate::link::Connection;
 use crate::log::{Clock, LogQueue};
-use crate::metrics::{Counter, Gauge, ShardMetrics};
+use crate::metrics::{Counter, Gauge, Reason, ShardMetrics};
 use crate::policy::balance::{Turn, hash};
+use crate::policy::filter::basic::Verified;
+use crate::policy::filter::jwt::Tokens;
 use crate::policy::hedge::Delay;
 use crate::policy::idle::Suspicion;
+use crate::policy::limit::{Decision, Leases, LimitId, Mode};
 use crate::policy::{BackendId, ClusterId};
 use crate::pool::Pool;
 use crate::queue::Queue;
@@ -97,6 +101,15 @@ pub struct Shard<I: Io> {
     wall: RefCell<Wall>,
     #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
     notes: RefCell<Vec<Box<Note>>>,
+    #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
+    found: RefCell<Vec<Box<Found>>>,
+    /// Copies of requests under way.
+    pub copies: Cell<u32>,
+    /// Indexed by `LimitId`; of the leased ones.
+    leases: Vec<Option<RefCell<Leases>>>,
+    /// Passwords that were right lately, and tokens that were genuine.
+    pub verified: RefCell<Verified>,
+    pub tokens: RefCell<Tokens>,
 }
 
 /// The wall clock, read once a tick; between ticks it follows the monotonic clock.
@@ -145,6 +158,11 @@ impl Peer {
             trusted: shard.plan.forwarding.trusts(ip),
         }
     }
+
+    /// It came by a unix socket: there are no addresses.
+    fn is_local(&self) -> bool {
+        self.port_text.is_empty()
+    }
 }
 
 impl<I: Io> Shard<I> {
@@ -183,6 +201,15 @@ impl<I: Io> Shard<I> {
             delay.map(RefCell::new)
         });
         let delays = delays.collect();
+        let leases = plan.rate_limits.iter().zip(&shared.tables.limits);
+        let leases = leases.map(|(limit, table)| match limit.mode {
+            Mode::Exact => None,
+            Mode::Leased { lease } => {
+                let shards = u32::try_from(shards).unwrap_or(u32::MAX);
+                Some(RefCell::new(Leases::new(table, lease, shards)))
+            }
+        });
+        let leases = leases.collect();
         let idle_max = plan
             .backends
             .iter()
@@ -217,6 +244,11 @@ impl<I: Io> Shard<I> {
             clock: RefCell::default(),
             wall: RefCell::default(),
             notes: RefCell::default(),
+            found: RefCell::default(),
+            copies: Cell::new(0),
+            leases,
+            verified: RefCell::new(Verified::new(&shared.secret)),
+            tokens: RefCell::new(Tokens::new(&shared.secret)),
             plan,
             io,
             metrics: Arc::clone(&shared.metrics[number]),
@@ -275,6 +307,19 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Nothing found yet.
+    pub fn found(&self) -> Box<Found> {
+        self.found.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give_found(&self, mut found: Box<Found>) {
+        let mut list = self.found.borrow_mut();
+        if list.len() < BUFS_MAX {
+            found.clear();
+            list.push(found);
+        }
+    }
+
     pub fn cluster_of(&self, backend: BackendId) -> ClusterId {
         self.plan.backends[backend.0 as usize].cluster
     }
@@ -301,6 +346,26 @@ impl<I: Io> Shard<I> {
         hash(&next.to_le_bytes())
     }
 
+    /// Whether a request with this key may pass the limit now.
+    pub fn take(&self, id: LimitId, key: u64, now: Nanos) -> Decision {
+        let table = &self.shared.tables.limits[id.0 as usize];
+        match &self.leases[id.0 as usize] {
+            None => table.take(key, now),
+            Some(leases) => leases.borrow_mut().take(table, key, now),
+        }
+    }
+
+    /// Gives back what was taken ahead, and forgets keys that say nothing any more.
+    fn sweep_limits(&self) {
+        let now = self.io.now();
+        for (leases, table) in self.leases.iter().zip(&self.shared.tables.limits) {
+            if let Some(leases) = leases {
+                leases.borrow_mut().expire(table, now);
+            }
+        }
+        self.shared.tables.sweep(now);
+    }
+
     /// Takes over weights that an operator has changed.
     fn take_weights(&self) {
         let changed = self.shared.backends.weights_changed();
@@ -320,16 +385,30 @@ impl<I: Io> Shard<I> {
         self.log.is_some()
     }
 
-    /// Takes one more client connection, unless the process has its maximum.
-    pub fn open_connection(self: &Rc<Self>) -> Option<Open<I>> {
+    /// Takes one more client connection, unless the process or its address has its maximum.
+    pub fn open_connection(self: &Rc<Self>, peer: &Peer) -> Result<Open<I>, Reason> {
+        let most = self.plan.connections_per_ip_max;
+        let tables = &self.shared.tables;
+        let counted = !peer.trusted && !peer.is_local();
+        if counted && !tables.may_connect(peer.ip, self.io.now()) {
+            return Err(Reason::AcceptsPerIp);
+        }
+        let counted = (counted && most > 0).then_some(peer.ip);
+        if counted.is_some_and(|ip| !tables.connection_opens(ip, most)) {
+            return Err(Reason::ConnectionsPerIp);
+        }
         if !self.shared.connection_opened() {
-            return None;
+            if let Some(ip) = counted {
+                tables.connection_closed(ip);
+            }
+            return Err(Reason::ConnectionsMax);
         }
         self.connections.set(self.connections.get() + 1);
         self.metrics.add(Counter::ClientConnections, 1);
         self.metrics.gauge_add(Gauge::ClientConnections, 1);
-        Some(Open {
+        Ok(Open {
             shard: Rc::clone(self),
+            counted,
         })
     }
 
@@ -386,6 +465,7 @@ impl<I: Io> Shard<I> {
             self.flush_log(&mut self.log_batch.borrow_mut());
             self.shared.beat(self.number, self.timers.now());
             self.take_weights();
+            self.sweep_limits();
             if ticks.is_multiple_of(REFRESH_TICKS) {
                 for delay in self.delays.iter().flatten() {
                     delay.borrow_mut().refresh();
@@ -411,6 +491,8 @@ impl<I: Io> Shard<I> {
 /// One counted client connection.
 pub struct Open<I: Io> {
     shard: Rc<Shard<I>>,
+    /// The address that it counts for.
+    counted: Option<IpAddr>,
 }
 
 impl<I: Io> Drop for Open<I> {
@@ -418,6 +500,9 @@ impl<I: Io> Drop for Open<I> {
         let shard = &self.shard;
         shard.connections.set(shard.connections.get() - 1);
         shard.shared.connection_closed();
+        if let Some(ip) = self.counted {
+            shard.shared.tables.connection_closed(ip);
+        }
         shard.metrics.gauge_sub(Gauge::ClientConnections, 1);
     }
 }

@@ -10,7 +10,9 @@ use std::sync::mpsc::Receiver;
 use crate::backends::{Backends, Change};
 use crate::config::plan::{Nanos, Plan};
 use crate::metrics::{Gauge, ShardMetrics};
+use crate::password::Passwords;
 use crate::policy::{BackendId, RouteId};
+use crate::tables::Tables;
 
 /// Shared by all threads of a process.
 #[derive(Debug)]
@@ -33,6 +35,12 @@ pub struct Shared {
     connections: AtomicU32,
     /// Client connections that the file descriptors carry. Written once.
     room: u32,
+    /// What is counted per client or other key; see there.
+    pub tables: Tables,
+    /// The way to the thread that compares passwords. Set once, where a route needs it.
+    pub passwords: Option<Passwords>,
+    /// Nobody outside knows it. Written once.
+    pub secret: [u8; 32],
 }
 
 /// How far the process has come in stopping.
@@ -51,7 +59,9 @@ impl Shared {
         plan: Arc<Plan>,
         metrics: Vec<Arc<ShardMetrics>>,
         room: u32,
+        secret: [u8; 32],
     ) -> (Self, Receiver<Change>) {
+        let shards = metrics.len();
         let (backends, changes) = Backends::new(Arc::clone(&plan));
         let shared = Shared {
             backends: Arc::new(backends),
@@ -59,10 +69,13 @@ impl Shared {
             requests: plan.routes.iter().map(|_| AtomicU32::new(0)).collect(),
             beats: metrics.iter().map(|_| AtomicU64::new(0)).collect(),
             metrics,
-            plan,
             stop: AtomicU8::new(0),
             connections: AtomicU32::new(0),
             room,
+            tables: Tables::new(&plan, shards, &secret),
+            passwords: None,
+            secret,
+            plan,
         };
         (shared, changes)
     }

@@ -4,6 +4,7 @@
 //! when the future of a connection is dropped or panics.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 
 use crate::io::Io;
 use crate::metrics::Gauge;
@@ -140,6 +141,31 @@ impl<I: Io> Drop for Seat<'_, I> {
     fn drop(&mut self) {
         if let Some((shard, route)) = self.0 {
             shard.shared.request_leaves(route);
+        }
+    }
+}
+
+/// A request's place among those that its client may have in flight.
+pub struct Place<'s, I: Io>(Option<(&'s Shard<I>, IpAddr)>);
+
+impl<'s, I: Io> Place<'s, I> {
+    /// `None` when the client has as many as it may have.
+    pub fn take(shard: &'s Shard<I>, route: RouteId, client: IpAddr) -> Option<Self> {
+        match shard.plan.routes[route.0 as usize].requests_per_ip_max {
+            0 => Some(Place(None)),
+            most => shard
+                .shared
+                .tables
+                .request_enters(client, most)
+                .then(|| Place(Some((shard, client)))),
+        }
+    }
+}
+
+impl<I: Io> Drop for Place<'_, I> {
+    fn drop(&mut self) {
+        if let Some((shard, client)) = self.0 {
+            shard.shared.tables.request_leaves(client);
         }
     }
 }

@@ -388,7 +388,7 @@ fn counts_keep_their_limits() {
          [retry]\nbudget = 0\nbudget_least = 3",
     );
     let metrics = vec![Arc::new(ShardMetrics::new(4))];
-    let (shared, _changes) = Shared::new(plan, metrics, 100);
+    let (shared, _changes) = Shared::new(plan, metrics, 100, [7; 32]);
     let (backends, id, cluster) = (&shared.backends, ALL[3], ClusterId(0));
     never_more_than(
         5,

@@ -109,6 +109,7 @@ const DOORS: &[(&[&str], &[Listed])] = &[
             ("src/health.rs", "its own thread"),
             ("src/log/writer.rs", "its own thread: writing may block"),
             ("src/mock.rs", "a program of its own: the backend"),
+            ("src/password.rs", "its own thread: hashing takes long"),
             ("src/server.rs", "starts the shards"),
             ("src/webhook.rs", "its own thread: posting may block"),
         ],
@@ -400,7 +401,7 @@ fn families() -> Vec<(String, Family)> {
     let text = "backends = [\"http://127.0.0.1:3001\"]";
     let (_, plan) = config::load(config::Source::of("test", text)).unwrap();
     let metrics = vec![Arc::new(ShardMetrics::new(1))];
-    let (shared, _changes) = Shared::new(Arc::new(plan), metrics, 1);
+    let (shared, _changes) = Shared::new(Arc::new(plan), metrics, 1, [7; 32]);
     let mut text = String::new();
     render(&mut text, &shared, &Ledger::new(1), &Info::default(), 0);
     let mut families: Vec<(String, Family)> = Vec::new();

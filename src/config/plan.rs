@@ -63,6 +63,12 @@ impl Plan {
         std::iter::successors(Some(entry), |id| self.clusters[id.0 as usize].failover)
     }
 
+    /// Some route compares passwords.
+    pub fn needs_passwords(&self) -> bool {
+        let mut filters = self.routes.iter().flat_map(|route| &route.filters);
+        filters.any(|filter| matches!(filter, Filter::Basic(_)))
+    }
+
     /// One line for people: `fine: 3 backends in 1 cluster, 1 route`.
     pub fn summary(&self) -> String {
         let count = |count: usize, noun: &str| match count {

@@ -9,61 +9,89 @@ use super::fields::Kind;
 use super::head::Request;
 use super::{Version, syntax};
 
-/// What we forward; for a 405 that no route narrows down.
-const ALLOW: &str = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH";
+/// A response of our own. What stands in it is ours, or checked: never bytes of a client as they came.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    pub status: u16,
+    pub content_type: &'a str,
+    pub body: &'a [u8],
+    /// Further fields, each with its line end.
+    pub fields: &'a [u8],
+    /// The request was HEAD.
+    pub head_request: bool,
+    /// The client's connection lives on.
+    pub keep_alive: bool,
+    pub version: Version,
+    /// IMF-fixdate.
+    pub date: &'a str,
+}
 
-/// Appends a whole response. `reason` is a label such as `bad_host`, `date` an IMF-fixdate; `extra`
-/// fields are ours too, never a client's.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is one independent fact; a struct would only rename them"
-)]
-pub fn refusal(
-    out: &mut Vec<u8>,
-    status: u16,
-    reason: &str,
-    json: bool,
-    head_request: bool,
-    keep_alive: bool,
-    version: Version,
-    date: &str,
-    extra: &[(&str, &str)],
-) {
-    let phrase = reason_phrase(status);
-    let (content_type, body) = if json {
-        let body =
-            format!("{{\"status\":{status},\"error\":\"{phrase}\",\"reason\":\"{reason}\"}}");
-        ("application/json", body)
-    } else {
-        (
-            "text/plain; charset=utf-8",
-            format!("{status} {phrase}: {reason}\n"),
-        )
-    };
-    let mut head = String::with_capacity(256);
-    // Writing to a String cannot fail.
-    let _ = write!(
-        head,
-        "HTTP/1.1 {status} {phrase}\r\nDate: {date}\r\nContent-Type: {content_type}\r\n\
-         Content-Length: {}\r\nCache-Control: no-store\r\n",
-        body.len()
-    );
-    let has_allow = extra
-        .iter()
-        .any(|(name, _)| name.eq_ignore_ascii_case("allow"));
-    let allow = (status == 405 && !has_allow).then_some(("Allow", ALLOW));
-    for (name, value) in extra.iter().copied().chain(allow) {
-        let _ = write!(head, "{name}: {value}\r\n");
+/// Appends the whole response; says how long its head is. A 204 or 304 has no body, and no length of one (RFC 9110
+/// section 8.6).
+pub fn write(out: &mut Vec<u8>, answer: &Answer<'_>) -> usize {
+    let begin = out.len();
+    let bodiless = matches!(answer.status, 204 | 304);
+    let mut put = |text: &str| out.extend_from_slice(text.as_bytes());
+    let mut digits = itoa::Buffer::new();
+    put("HTTP/1.1 ");
+    put(digits.format(answer.status));
+    put(" ");
+    put(reason_phrase(answer.status));
+    put("\r\nDate: ");
+    put(answer.date);
+    if !bodiless {
+        if !answer.content_type.is_empty() {
+            put("\r\nContent-Type: ");
+            put(answer.content_type);
+        }
+        put("\r\nContent-Length: ");
+        put(digits.format(answer.body.len()));
     }
-    match (keep_alive, version) {
-        (false, _) => head.push_str("Connection: close\r\n"),
-        (true, Version::Http10) => head.push_str("Connection: keep-alive\r\n"),
+    put("\r\n");
+    out.extend_from_slice(answer.fields);
+    match (answer.keep_alive, answer.version) {
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
         (true, Version::Http11) => {}
     }
-    head.push_str("\r\n");
-    out.extend_from_slice(head.as_bytes());
-    if !head_request {
-        out.extend_from_slice(body.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let head_len = out.len() - begin;
+    if !answer.head_request && !bodiless {
+        out.extend_from_slice(answer.body);
+    }
+    head_len
+}
+
+/// Appends the body of a refusal and says its media type. `reason` is a label such as `bad_host`.
+pub fn refusal_body(out: &mut Vec<u8>, status: u16, reason: &str, json: bool) -> &'static str {
+    let phrase = reason_phrase(status);
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(status);
+    let (parts, content_type) = if json {
+        let parts = [
+            "{\"status\":",
+            digits,
+            ",\"error\":\"",
+            phrase,
+            "\",\"reason\":\"",
+            reason,
+            "\"}",
+        ];
+        (parts, "application/json")
+    } else {
+        let parts = [digits, " ", phrase, ": ", reason, "\n", ""];
+        (parts, "text/plain; charset=utf-8")
+    };
+    for part in parts {
+        out.extend_from_slice(part.as_bytes());
+    }
+    content_type
+}
+
+/// Appends one field's line.
+pub fn line(out: &mut Vec<u8>, name: &str, value: &str) {
+    for part in [name, ": ", value, "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
 }
 

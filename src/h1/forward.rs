@@ -14,8 +14,17 @@ use super::{Framing, Method, Version, answer, syntax};
 /// Room for the fields that we add to a head, so that one reservation is enough.
 const ADDED_BYTES: usize = 512;
 
+/// What a route changes of a head.
+#[derive(Clone, Copy)]
+pub struct Edit<'a> {
+    /// These fields do not pass, nor are they written by us.
+    pub drops: &'a dyn Fn(&str) -> bool,
+    /// Appends further fields, each with its line end.
+    pub write: &'a dyn Fn(&mut Vec<u8>),
+}
+
 /// What a request head needs besides the request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Forward<'a> {
     /// The peer's IP, as text.
     pub client_ip: &'a str,
@@ -31,18 +40,33 @@ pub struct Forward<'a> {
     pub via: &'a str,
     /// Pass `Expect: 100-continue` on.
     pub keep_expect: bool,
+    /// Appends path and query, where they are not those of the request.
+    pub target: Option<&'a dyn Fn(&mut Vec<u8>)>,
+    pub edit: Option<Edit<'a>>,
 }
 
 /// Appends the request head for a backend. Always HTTP/1.1 and origin-form (RFC 9112 sections 2.3
 /// and 3.2).
 pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>) {
     out.reserve(request.head_len + ADDED_BYTES);
-    request_line(out, request);
+    request_line(out, request, with.target);
     // Empty for HTTP/1.0 without Host, as RFC 9112 section 3.2 wants it.
     field(out, "Host: ", with.host.unwrap_or(request.host).as_bytes());
     let passes = |kind: Kind| passes_in_request(kind, request.method, with.trusted);
-    copy_fields(out, request.head, request.headers, request.kinds, passes);
+    match with.edit {
+        None => {
+            let passes = |_: &str, kind| passes(kind);
+            copy_fields(out, request.head, request.headers, request.kinds, passes);
+        }
+        Some(edit) => {
+            let passes = |name: &str, kind| passes(kind) && !(edit.drops)(name);
+            copy_fields(out, request.head, request.headers, request.kinds, passes);
+        }
+    }
     client_fields(out, request, with);
+    if let Some(edit) = with.edit {
+        (edit.write)(out);
+    }
     via(out, request.version, with.via);
     match request.framing {
         // Some servers want a length for methods that usually have a body, even if it is 0; RFC
@@ -64,10 +88,16 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>)
     out.extend_from_slice(b"\r\n");
 }
 
-fn request_line(out: &mut Vec<u8>, request: &Request<'_, '_>) {
+fn request_line(
+    out: &mut Vec<u8>,
+    request: &Request<'_, '_>,
+    target: Option<&dyn Fn(&mut Vec<u8>)>,
+) {
     out.extend_from_slice(request.method_text.as_bytes());
     out.push(b' ');
-    if request.target.starts_with(['/', '*']) {
+    if let Some(target) = target {
+        target(out);
+    } else if request.target.starts_with(['/', '*']) {
         out.extend_from_slice(request.target.as_bytes());
     } else {
         absolute_as_origin(out, request);
@@ -93,19 +123,15 @@ fn absolute_as_origin(out: &mut Vec<u8>, request: &Request<'_, '_>) {
 
 /// X-Forwarded-For, -Host, -Proto, -Port and X-Real-IP. The kept ones have been copied by now.
 fn client_fields(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>) {
-    let mut kept = Kept::default();
-    out.extend_from_slice(b"X-Forwarded-For: ");
+    let mut kept = with.edit.map_or(Kept::default(), Kept::dropped);
     if with.trusted {
-        for (header, kind) in request.headers.iter().zip(request.kinds) {
-            if *kind == Kind::XForwardedFor && !header.value.is_empty() {
-                out.extend_from_slice(header.value);
-                out.extend_from_slice(b", ");
-            }
+        for kind in request.kinds {
             kept.note(*kind);
         }
     }
-    out.extend_from_slice(with.client_ip.as_bytes());
-    out.extend_from_slice(b"\r\n");
+    if !kept.list {
+        forwarded_for(out, request, with);
+    }
     if !kept.host && !request.host.is_empty() {
         field(out, "X-Forwarded-Host: ", request.host.as_bytes());
     }
@@ -121,9 +147,25 @@ fn client_fields(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_
     }
 }
 
-/// Which fields about the client a trusted peer has set.
+/// The hops so far, if the peer may tell them, and the peer.
+fn forwarded_for(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    if with.trusted {
+        for (header, kind) in request.headers.iter().zip(request.kinds) {
+            if *kind == Kind::XForwardedFor && !header.value.is_empty() {
+                out.extend_from_slice(header.value);
+                out.extend_from_slice(b", ");
+            }
+        }
+    }
+    out.extend_from_slice(with.client_ip.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Which fields about the client we do not write: a trusted peer has set them, or the route drops them.
 #[derive(Default)]
 struct Kept {
+    list: bool,
     host: bool,
     proto: bool,
     port: bool,
@@ -131,6 +173,16 @@ struct Kept {
 }
 
 impl Kept {
+    fn dropped(edit: Edit<'_>) -> Kept {
+        Kept {
+            list: (edit.drops)("X-Forwarded-For"),
+            host: (edit.drops)("X-Forwarded-Host"),
+            proto: (edit.drops)("X-Forwarded-Proto"),
+            port: (edit.drops)("X-Forwarded-Port"),
+            real_ip: (edit.drops)("X-Real-IP"),
+        }
+    }
+
     fn note(&mut self, kind: Kind) {
         match kind {
             Kind::XForwardedHost => self.host = true,
@@ -209,11 +261,11 @@ fn copy_fields(
     head: &[u8],
     headers: &[httparse::Header<'_>],
     kinds: &[Kind],
-    passes: impl Fn(Kind) -> bool,
+    passes: impl Fn(&str, Kind) -> bool,
 ) {
     let mut run_start = None;
     for (header, kind) in headers.iter().zip(kinds) {
-        match (run_start, passes(*kind)) {
+        match (run_start, passes(header.name, *kind)) {
             (None, true) => run_start = Some(offset_in(head, header.name.as_bytes())),
             (Some(start), false) => {
                 out.extend_from_slice(&head[start..offset_in(head, header.name.as_bytes())]);
@@ -256,6 +308,16 @@ fn upgrade(out: &mut Vec<u8>, protocol: &str) {
     field(out, "Upgrade: ", protocol.as_bytes());
 }
 
+/// The last proxy says that the client came to it by https.
+pub fn came_by_https(request: &Request<'_, '_>) -> bool {
+    let fields = request.headers.iter().zip(request.kinds).rev();
+    let mut told = fields.filter(|(_, kind)| **kind == Kind::XForwardedProto);
+    let last = told
+        .next()
+        .and_then(|(header, _)| header.value.rsplit(|byte| *byte == b',').next());
+    last.is_some_and(|scheme| syntax::trim(scheme).eq_ignore_ascii_case(b"https"))
+}
+
 /// The client's address: the right-most hop of X-Forwarded-For that is no trusted proxy, if the
 /// peer is one; else the peer. A hop that is no address ends the search at the last one that was.
 pub fn client_ip(
@@ -296,7 +358,7 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
 }
 
 /// What a response head needs besides the response.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Reply<'a> {
     pub client_version: Version,
     /// The client's connection lives on after this response.
@@ -311,24 +373,22 @@ pub struct Reply<'a> {
     pub date: &'a str,
     /// A Set-Cookie field of ours.
     pub set_cookie: Option<&'a str>,
+    pub edit: Option<Edit<'a>>,
 }
 
 /// Appends the final response head for the client.
 pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, with: &Reply<'_>) {
     out.reserve(response.head_len + ADDED_BYTES);
     status_line(out, response);
-    copy_fields(
-        out,
-        response.head,
-        response.headers,
-        response.kinds,
-        passes_in_response,
-    );
+    copy_response_fields(out, response, with.edit);
     if response.status >= 200 && !response.kinds.contains(&Kind::Date) {
         field(out, "Date: ", with.date.as_bytes());
     }
     if let Some(cookie) = with.set_cookie {
         field(out, "Set-Cookie: ", cookie.as_bytes());
+    }
+    if let Some(edit) = with.edit {
+        (edit.write)(out);
     }
     via(out, response.version, with.via);
     match with.framing {
@@ -345,6 +405,18 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, with: &Reply<'_>
         field(out, "Connection: ", b"keep-alive");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn copy_response_fields(out: &mut Vec<u8>, response: &Response<'_, '_>, edit: Option<Edit<'_>>) {
+    let (head, headers, kinds) = (response.head, response.headers, response.kinds);
+    match edit {
+        None => copy_fields(out, head, headers, kinds, |_, kind| {
+            passes_in_response(kind)
+        }),
+        Some(edit) => copy_fields(out, head, headers, kinds, |name, kind| {
+            passes_in_response(kind) && !(edit.drops)(name)
+        }),
+    }
 }
 
 /// The Content-Length of a response without body: for HEAD and 304 it is what the backend said of
@@ -366,13 +438,7 @@ fn bodiless_length(out: &mut Vec<u8>, response: &Response<'_, '_>, head_request:
 pub fn interim(out: &mut Vec<u8>, response: &Response<'_, '_>, via_name: &str) {
     out.reserve(response.head_len + ADDED_BYTES);
     status_line(out, response);
-    copy_fields(
-        out,
-        response.head,
-        response.headers,
-        response.kinds,
-        passes_in_response,
-    );
+    copy_response_fields(out, response, None);
     via(out, response.version, via_name);
     out.extend_from_slice(b"\r\n");
 }

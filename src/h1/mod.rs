@@ -11,6 +11,7 @@ pub mod cookie;
 mod fault;
 mod fields;
 pub mod forward;
+pub mod forwarded;
 pub mod head;
 pub mod reuse;
 mod syntax;

@@ -41,6 +41,11 @@ pub struct AccessLine<'a> {
     pub error_type: &'a str,
     /// How the request ended.
     pub end: &'static str,
+    /// Who asked, as `[access]` has found.
+    pub user: &'a str,
+    pub request_id: &'a str,
+    /// Of `traceparent`.
+    pub trace_id: &'a str,
 }
 
 /// An attempt that gave the client nothing.
@@ -199,13 +204,18 @@ fn json_line(out: &mut Vec<u8>, line: &AccessLine<'_>, clock: &mut Clock) {
     text(out, b",\"end\":\"", line.end.as_bytes());
     text(out, b",\"route\":\"", line.route.as_bytes());
     number(out, b",\"shard\":", u64::from(line.shard));
+    text(out, b",\"user.name\":\"", line.user.as_bytes());
+    text(out, b",\"request_id\":\"", line.request_id.as_bytes());
+    text(out, b",\"trace_id\":\"", line.trace_id.as_bytes());
     out.extend_from_slice(b"}\n");
 }
 
-/// `client - - [time] "request line" status bytes "referer" "user agent"`, nginx's and Apache's `combined`.
+/// `client - user [time] "request line" status bytes "referer" "user agent"`, nginx's and Apache's `combined`.
 fn combined_line(out: &mut Vec<u8>, line: &AccessLine<'_>, clock: &mut Clock) {
     escape::combined(out, or_dash(line.client.as_bytes()));
-    out.extend_from_slice(b" - - [");
+    out.extend_from_slice(b" - ");
+    escape::combined(out, or_dash(line.user.as_bytes()));
+    out.extend_from_slice(b" [");
     out.extend_from_slice(clock.common(line.unix_ms));
     out.extend_from_slice(b"] \"");
     escape::combined(out, or_dash(line.method.as_bytes()));
@@ -350,6 +360,9 @@ mod tests {
         reason: "",
         error_type: "",
         end: "done",
+        user: "",
+        request_id: "",
+        trace_id: "",
     };
 
     fn written(line: &AccessLine<'_>, format: Format) -> String {

@@ -5,249 +5,171 @@
 use crate::h1::Reject;
 use crate::policy::retry::Cause;
 
-/// Why a request did not simply pass through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The client's message was refused.
-    Protocol(Reject),
+/// One line per reason: label, status of our answer, what it says of a backend.
+macro_rules! reasons {
+    ($($(#[$meta:meta])* $variant:ident $label:literal $status:literal $cause:expr;)+) => {
+        /// Why a request did not simply pass through.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            /// The client's message was refused.
+            Protocol(Reject),
+            /// The backend's message was refused.
+            BadResponse(Reject),
+            $($(#[$meta])* $variant),+
+        }
+
+        /// `Reason` without what it carries: the indexes.
+        #[derive(Clone, Copy)]
+        enum Ours { BadResponse, $($variant),+ }
+
+        impl Reason {
+            /// What is not the client's syntax. All of `BadResponse` count as one: which rule the backend broke stands
+            /// in the access log, where it names the backend too.
+            const OURS: &'static [Reason] =
+                &[Reason::BadResponse(Reject::BadStartLine), $(Reason::$variant),+];
+
+            /// The reason as it stands in metrics and in the access log.
+            pub fn label(self) -> &'static str {
+                match self {
+                    Reason::Protocol(reject) => reject.label(),
+                    Reason::BadResponse(_) => "bad_response",
+                    $(Reason::$variant => $label),+
+                }
+            }
+
+            /// The status that the client gets, if its response has not begun. 499 is for the log only (nginx's habit).
+            pub fn status(self) -> u16 {
+                match self {
+                    Reason::Protocol(reject) => reject.status(),
+                    Reason::BadResponse(_) => 502,
+                    $(Reason::$variant => $status),+
+                }
+            }
+
+            /// What it says of the backend; `None` if it was not its doing.
+            pub fn cause(self) -> Option<Cause> {
+                match self {
+                    Reason::Protocol(_) => None,
+                    Reason::BadResponse(_) => Some(Cause::Invalid),
+                    $(Reason::$variant => $cause),+
+                }
+            }
+
+            /// Below `COUNT`.
+            pub fn index(self) -> usize {
+                let ours = match self {
+                    Reason::Protocol(reject) => return reject as usize,
+                    Reason::BadResponse(_) => Ours::BadResponse,
+                    $(Reason::$variant => Ours::$variant),+
+                };
+                Reject::ALL.len() + ours as usize
+            }
+        }
+    };
+}
+
+reasons! {
     /// No route for this host and path.
-    NoRoute,
+    NoRoute "no_route" 404 None;
     /// The route does not take this method.
-    MethodNotAllowed,
+    MethodNotAllowed "method_not_allowed" 405 None;
     /// The request's body is longer than the route allows.
-    BodyTooLarge,
+    BodyTooLarge "body_too_large" 413 None;
+    /// The request's body is longer than the route holds before it forwards.
+    BufferFull "buffer_full" 413 None;
     /// The client's head did not arrive in time.
-    HeaderTimeout,
+    HeaderTimeout "header_timeout" 408 None;
     /// The client's body stalled.
-    BodyTimeout,
+    BodyTimeout "body_timeout" 408 None;
     /// The backend refused the connection, or could not be reached.
-    ConnectFailed,
+    ConnectFailed "connect_failed" 502 Some(Cause::Connect);
     /// The backend did not take the connection in time.
-    ConnectTimeout,
+    ConnectTimeout "connect_timeout" 504 Some(Cause::Connect);
     /// The backend closed or reset before its response was complete.
-    BackendClosed,
-    /// The backend's message was refused.
-    BadResponse(Reject),
+    BackendClosed "backend_closed" 502 Some(Cause::Closed);
     /// The backend did not begin its response in time.
-    FirstByteTimeout,
+    FirstByteTimeout "first_byte_timeout" 504 Some(Cause::Timeout);
     /// The backend stalled within its response, or did not take the request.
-    BackendIdleTimeout,
+    BackendIdleTimeout "backend_idle_timeout" 504 Some(Cause::Timeout);
     /// The request as a whole took too long.
-    RequestTimeout,
+    RequestTimeout "request_timeout" 504 None;
     /// The cluster has no backend that may be used.
-    NoBackend,
+    NoBackend "no_backend" 503 None;
     /// The process has as many client connections as it may have.
-    ConnectionsMax,
+    ConnectionsMax "connections_max" 503 None;
+    /// The client's address has as many connections as it may have.
+    ConnectionsPerIp "connections_per_ip" 429 None;
+    /// The client's address has opened as many connections as it may in a second.
+    AcceptsPerIp "accepts_per_ip" 429 None;
     /// The route has as many requests in flight as it may have.
-    RequestsMax,
+    RequestsMax "requests_max" 503 None;
+    /// The client has as many requests in flight as it may have.
+    RequestsPerIp "requests_per_ip" 429 None;
     /// Every backend has its most connections, and so many requests wait already.
-    QueueFull,
+    QueueFull "queue_full" 503 None;
     /// No connection became free in time.
-    QueueTimeout,
+    QueueTimeout "queue_timeout" 503 None;
     /// The cluster has as many requests in flight as its latency shows that it carries.
-    Overload,
+    Overload "overload" 503 None;
+    /// The client's address may not ask.
+    AddressDenied "address_denied" 403 None;
+    /// Pages of this origin may not ask.
+    OriginDenied "origin_denied" 403 None;
+    /// More requests than the limit allows.
+    RateLimited "rate_limited" 429 None;
+    /// The limit's table has no room for another key.
+    RateLimitFull "rate_limit_full" 429 None;
+    /// What a limit counts by is too long.
+    KeyTooLong "key_too_long" 400 None;
+    /// The route wants to know who asks.
+    CredentialsMissing "credentials_missing" 401 None;
+    /// The credentials are malformed.
+    CredentialsBad "credentials_bad" 401 None;
+    /// No such user, password or key.
+    CredentialsWrong "credentials_wrong" 401 None;
+    /// The token is none, or not genuine.
+    TokenBad "token_bad" 401 None;
+    /// The token's time is over, or has not come.
+    TokenExpired "token_expired" 401 None;
+    /// The token is of another issuer, or for another audience.
+    TokenClaims "token_claims" 403 None;
+    /// Too many passwords wait to be verified.
+    AccessBusy "access_busy" 503 None;
+    /// The auth server has refused.
+    AuthDenied "auth_denied" 403 None;
+    /// The auth server gave no answer.
+    AuthUnavailable "auth_unavailable" 503 None;
     /// The client went away before its response was complete.
-    ClientAbort,
+    ClientAbort "client_abort" 499 None;
     /// The client did not take its response.
-    ClientWriteTimeout,
+    ClientWriteTimeout "client_write_timeout" 499 None;
     /// Our own fault.
-    Internal,
+    Internal "internal" 500 None;
     /// The backend switched to a protocol that the client did not ask for.
-    UpgradeRefused,
+    UpgradeRefused "upgrade_refused" 502 Some(Cause::Invalid);
     /// Max-Forwards reached zero, so the answer is ours (RFC 9110 section 7.6.2).
-    MaxForwards,
+    MaxForwards "max_forwards" 200 None;
     /// The process is shutting down.
-    Draining,
+    Draining "draining" 503 None;
 }
 
 impl Reason {
     /// Number of different values of `index`.
     pub const COUNT: usize = Reject::ALL.len() + Reason::OURS.len();
 
-    /// What is not the client's syntax. All of `BadResponse` count as one: which rule the backend broke stands
-    /// in the access log, where it names the backend too.
-    const OURS: [Reason; 24] = [
-        Reason::NoRoute,
-        Reason::MethodNotAllowed,
-        Reason::BodyTooLarge,
-        Reason::HeaderTimeout,
-        Reason::BodyTimeout,
-        Reason::ConnectFailed,
-        Reason::ConnectTimeout,
-        Reason::BackendClosed,
-        Reason::BadResponse(Reject::BadStartLine),
-        Reason::FirstByteTimeout,
-        Reason::BackendIdleTimeout,
-        Reason::RequestTimeout,
-        Reason::NoBackend,
-        Reason::ConnectionsMax,
-        Reason::RequestsMax,
-        Reason::QueueFull,
-        Reason::QueueTimeout,
-        Reason::Overload,
-        Reason::ClientAbort,
-        Reason::ClientWriteTimeout,
-        Reason::Internal,
-        Reason::UpgradeRefused,
-        Reason::MaxForwards,
-        Reason::Draining,
-    ];
-
     /// One reason per index, in the order of the indexes.
     pub fn all() -> impl Iterator<Item = Reason> {
         let protocol = Reject::ALL.iter().map(|reject| Reason::Protocol(*reject));
-        protocol.chain(Reason::OURS)
-    }
-
-    /// The reason as it stands in metrics and in the access log.
-    pub fn label(self) -> &'static str {
-        match self {
-            Reason::Protocol(reject) => reject.label(),
-            Reason::NoRoute => "no_route",
-            Reason::MethodNotAllowed => "method_not_allowed",
-            Reason::BodyTooLarge => "body_too_large",
-            Reason::HeaderTimeout => "header_timeout",
-            Reason::BodyTimeout => "body_timeout",
-            Reason::ConnectFailed => "connect_failed",
-            Reason::ConnectTimeout => "connect_timeout",
-            Reason::BackendClosed => "backend_closed",
-            Reason::BadResponse(_) => "bad_response",
-            Reason::FirstByteTimeout => "first_byte_timeout",
-            Reason::BackendIdleTimeout => "backend_idle_timeout",
-            Reason::RequestTimeout => "request_timeout",
-            Reason::NoBackend => "no_backend",
-            Reason::ConnectionsMax => "connections_max",
-            Reason::RequestsMax => "requests_max",
-            Reason::QueueFull => "queue_full",
-            Reason::QueueTimeout => "queue_timeout",
-            Reason::Overload => "overload",
-            Reason::ClientAbort => "client_abort",
-            Reason::ClientWriteTimeout => "client_write_timeout",
-            Reason::Internal => "internal",
-            Reason::UpgradeRefused => "upgrade_refused",
-            Reason::MaxForwards => "max_forwards",
-            Reason::Draining => "draining",
-        }
+        protocol.chain(Reason::OURS.iter().copied())
     }
 
     /// The finest name of what was wrong, for `error.type` in the access log.
     pub fn error_type(self) -> &'static str {
-        match self {
-            Reason::BadResponse(reject) => reject.label(),
-            Reason::Protocol(_)
-            | Reason::NoRoute
-            | Reason::MethodNotAllowed
-            | Reason::BodyTooLarge
-            | Reason::HeaderTimeout
-            | Reason::BodyTimeout
-            | Reason::ConnectFailed
-            | Reason::ConnectTimeout
-            | Reason::BackendClosed
-            | Reason::FirstByteTimeout
-            | Reason::BackendIdleTimeout
-            | Reason::RequestTimeout
-            | Reason::NoBackend
-            | Reason::ConnectionsMax
-            | Reason::RequestsMax
-            | Reason::QueueFull
-            | Reason::QueueTimeout
-            | Reason::Overload
-            | Reason::ClientAbort
-            | Reason::ClientWriteTimeout
-            | Reason::Internal
-            | Reason::UpgradeRefused
-            | Reason::MaxForwards
-            | Reason::Draining => self.label(),
+        if let Reason::BadResponse(reject) = self {
+            reject.label()
+        } else {
+            self.label()
         }
-    }
-
-    /// The status that the client gets, if its response has not begun. 499 is for the log only (nginx's habit).
-    pub fn status(self) -> u16 {
-        match self {
-            Reason::Protocol(reject) => reject.status(),
-            Reason::MaxForwards => 200,
-            Reason::NoRoute => 404,
-            Reason::MethodNotAllowed => 405,
-            Reason::HeaderTimeout | Reason::BodyTimeout => 408,
-            Reason::BodyTooLarge => 413,
-            Reason::ClientAbort | Reason::ClientWriteTimeout => 499,
-            Reason::Internal => 500,
-            Reason::ConnectFailed
-            | Reason::BackendClosed
-            | Reason::BadResponse(_)
-            | Reason::UpgradeRefused => 502,
-            Reason::NoBackend
-            | Reason::ConnectionsMax
-            | Reason::RequestsMax
-            | Reason::QueueFull
-            | Reason::QueueTimeout
-            | Reason::Overload
-            | Reason::Draining => 503,
-            Reason::ConnectTimeout
-            | Reason::FirstByteTimeout
-            | Reason::BackendIdleTimeout
-            | Reason::RequestTimeout => 504,
-        }
-    }
-
-    /// What it says of the backend; `None` if it was not its doing.
-    pub fn cause(self) -> Option<Cause> {
-        match self {
-            Reason::ConnectFailed | Reason::ConnectTimeout => Some(Cause::Connect),
-            Reason::BackendClosed => Some(Cause::Closed),
-            Reason::FirstByteTimeout | Reason::BackendIdleTimeout => Some(Cause::Timeout),
-            Reason::BadResponse(_) | Reason::UpgradeRefused => Some(Cause::Invalid),
-            Reason::Protocol(_)
-            | Reason::NoRoute
-            | Reason::MethodNotAllowed
-            | Reason::BodyTooLarge
-            | Reason::HeaderTimeout
-            | Reason::BodyTimeout
-            | Reason::RequestTimeout
-            | Reason::NoBackend
-            | Reason::ConnectionsMax
-            | Reason::RequestsMax
-            | Reason::QueueFull
-            | Reason::QueueTimeout
-            | Reason::Overload
-            | Reason::ClientAbort
-            | Reason::ClientWriteTimeout
-            | Reason::Internal
-            | Reason::MaxForwards
-            | Reason::Draining => None,
-        }
-    }
-
-    /// Below `COUNT`.
-    pub fn index(self) -> usize {
-        let ours = match self {
-            Reason::Protocol(reject) => return reject as usize,
-            Reason::NoRoute => 0,
-            Reason::MethodNotAllowed => 1,
-            Reason::BodyTooLarge => 2,
-            Reason::HeaderTimeout => 3,
-            Reason::BodyTimeout => 4,
-            Reason::ConnectFailed => 5,
-            Reason::ConnectTimeout => 6,
-            Reason::BackendClosed => 7,
-            Reason::BadResponse(_) => 8,
-            Reason::FirstByteTimeout => 9,
-            Reason::BackendIdleTimeout => 10,
-            Reason::RequestTimeout => 11,
-            Reason::NoBackend => 12,
-            Reason::ConnectionsMax => 13,
-            Reason::RequestsMax => 14,
-            Reason::QueueFull => 15,
-            Reason::QueueTimeout => 16,
-            Reason::Overload => 17,
-            Reason::ClientAbort => 18,
-            Reason::ClientWriteTimeout => 19,
-            Reason::Internal => 20,
-            Reason::UpgradeRefused => 21,
-            Reason::MaxForwards => 22,
-            Reason::Draining => 23,
-        };
-        Reject::ALL.len() + ours
     }
 }
 

@@ -16,6 +16,7 @@ use crate::ledger::Ledger;
 use crate::policy::BackendId;
 use crate::shared::Shared;
 
+use super::limits;
 use super::process::Process;
 use super::standing;
 use super::{BOUNDS_NS, BackendMetrics, Class, Counter, Described, Gauge, Reason, ShardMetrics};
@@ -64,6 +65,7 @@ pub fn render(out: &mut String, shared: &Shared, ledger: &Ledger, info: &Info, n
     );
     families.push(durations(shards));
     families.push(rejected(shards));
+    families.push(limits::per_limit(shards, plan));
     per_backend(&mut families, shards, plan);
     standing::per_backend(&mut families, shared, ledger);
     families.push(by_shard(shards));
@@ -398,7 +400,7 @@ mod tests {
         let loaded = config::load(Source::of("test", text));
         let (_, plan) = loaded.unwrap_or_else(|problems| panic!("{problems}"));
         let shards = (0..2).map(|_| Arc::new(ShardMetrics::new(1))).collect();
-        Shared::new(Arc::new(plan), shards, 1)
+        Shared::new(Arc::new(plan), shards, 1, [7; 32])
     }
 
     fn rendered(

@@ -85,9 +85,12 @@ impl Stage {
         let world = World::new(seed);
         let net = Net::new(&world, weather);
         let all_metrics: Vec<_> = (0..shards)
-            .map(|_| Arc::new(ShardMetrics::new(plan.backends.len())))
+            .map(|_| {
+                Arc::new(ShardMetrics::new(plan.backends.len()).with_limits(plan.rate_limits.len()))
+            })
             .collect();
-        let (shared, changes) = Shared::new(Arc::clone(plan), all_metrics.clone(), u32::MAX);
+        let (shared, changes) =
+            Shared::new(Arc::clone(plan), all_metrics.clone(), u32::MAX, [7; 32]);
         let shared = Arc::new(shared);
         let ticking = Rc::new(Cell::new(shards));
         let shards = (0..shards)
@@ -355,9 +358,9 @@ fn connect(net: &Net, shard: &Rc<Shard<Net>>) -> Option<SimStream> {
     if shard.is_draining() {
         return None;
     }
-    let open = shard.open_connection()?;
-    let (ours, theirs) = net.link();
     let peer = Peer::new(shard, IpAddr::from([192, 0, 2, 1]), &Rc::from("8080"));
+    let open = shard.open_connection(&peer).ok()?;
+    let (ours, theirs) = net.link();
     net.world
         .spawn(conn::serve(Rc::clone(shard), ours, peer, open));
     Some(theirs)

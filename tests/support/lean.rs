@@ -99,12 +99,18 @@ impl Lane {
             quiet: Cell::new(false),
             exchange,
         });
-        let metrics = Arc::new(ShardMetrics::new(plan.backends.len()));
-        let (shared, _) = Shared::new(Arc::new(plan), vec![Arc::clone(&metrics)], u32::MAX);
+        let metrics =
+            Arc::new(ShardMetrics::new(plan.backends.len()).with_limits(plan.rate_limits.len()));
+        let (shared, _) = Shared::new(
+            Arc::new(plan),
+            vec![Arc::clone(&metrics)],
+            u32::MAX,
+            [7; 32],
+        );
         let io = Lean(Rc::clone(&world));
         let shard = Shard::new(0, io, Arc::new(shared), log);
-        let open = shard.open_connection().expect("there is no other");
         let peer = Peer::new(&shard, IpAddr::from([192, 0, 2, 1]), &Rc::from("8080"));
+        let open = shard.open_connection(&peer).expect("there is no other");
         let client = End {
             side: Side::Client,
             world: Rc::clone(&world),

@@ -14,6 +14,8 @@ const PLAIN: Forward<'static> = Forward {
     host: None,
     via: "corelane",
     keep_expect: false,
+    target: None,
+    edit: None,
 };
 
 fn forwarded(text: &str, with: &Forward<'_>) -> String {
@@ -181,6 +183,8 @@ fn fields_that_pass_and_fields_that_do_not() {
     }
     let with = Forward {
         keep_expect: true,
+        target: None,
+        edit: None,
         ..PLAIN
     };
     let fields = "Expect: 100-CONTINUE\r\nContent-Length: 1\r\n";
@@ -266,6 +270,7 @@ const REPLY: Reply<'static> = Reply {
     via: "corelane",
     date: "Thu, 01 Jan 1970 00:00:00 GMT",
     set_cookie: None,
+    edit: None,
 };
 
 fn replied(text: &str, with: &Reply<'_>) -> String {

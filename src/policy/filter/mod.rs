@@ -11,7 +11,9 @@ pub mod compress;
 pub mod cors;
 pub mod forward_auth;
 pub mod headers;
+pub mod identity;
 pub mod jwt;
+pub mod recent;
 pub mod request_id;
 pub mod template;
 

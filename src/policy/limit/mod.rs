@@ -3,6 +3,19 @@
 //! Decides: whether a request with this key may pass now. May not know: requests, clocks, threads. Invariant: in any
 //! window a key gets at most `burst + rate × time` (exact), or that and `shards × lease` (leased).
 
+mod cells;
+mod counts;
+pub mod fields;
+mod key;
+mod leases;
+mod pace;
+mod table;
+
+pub use counts::{Counts, Entered};
+pub use key::{Hasher, Seed};
+pub use leases::Leases;
+pub use table::Table;
+
 use super::Nanos;
 
 /// Index into `Plan::rate_limits`.
@@ -90,4 +103,21 @@ pub enum Fields {
 pub enum WhenFull {
     Reject,
     Allow,
+}
+
+/// Whether a request may pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Admitted {
+        /// As many could follow at once.
+        remaining: u32,
+        /// Until the bucket is full again.
+        full_ns: Nanos,
+        /// A request that waits for so long keeps the rate without its burst (`Action::Delay`).
+        wait_ns: Nanos,
+    },
+    /// Not before `retry_ns` have passed.
+    Limited { retry_ns: Nanos },
+    /// A new key, and no room for it (`WhenFull`).
+    Full,
 }

@@ -1,0 +1,182 @@
+//! Forward auth: another server says whether a request may pass.
+//!
+//! Decides: what the server is told and what its answer means. May not know: how it is reached. Invariant: whoever gets
+//! no good answer does not pass.
+
+use crate::conn::Busy;
+use crate::decide::{Job, Reply};
+use crate::h1::answer::line;
+use crate::h1::forward::{self, Edit, Forward};
+use crate::h1::head::{Kind, Request, Slots, parse_request, parse_response};
+use crate::h1::{Framing, Method};
+use crate::io::Io;
+use crate::metrics::Reason;
+use crate::policy::filter::Filter;
+use crate::policy::filter::forward_auth::ForwardAuth;
+use crate::shard::{Peer, Shard};
+use crate::subrequest::{self, Answer, Question};
+
+/// A longer answer of the auth server is not passed on.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Fields of a refusal that the client gets.
+const TOLD: [&str; 7] = [
+    "www-authenticate",
+    "location",
+    "set-cookie",
+    "cache-control",
+    "retry-after",
+    "content-encoding",
+    "content-language",
+];
+
+/// Why a request does not pass.
+pub enum Denied {
+    /// The server's own words.
+    Reply(Reply),
+    /// It has none.
+    Unavailable,
+}
+
+/// Asks the server of the filter at this place. Its answer's fields for the backend are in `found` afterwards.
+pub async fn ask<I: Io>(conn: &Busy<'_, I>, job: &mut Job, at: usize) -> Result<(), Denied> {
+    let shard = conn.shard;
+    let route = job.route.expect("a request is routed before it waits");
+    let Some(Filter::ForwardAuth(auth)) = shard.plan.routes[route.0 as usize].filters.get(at)
+    else {
+        return Err(Denied::Unavailable);
+    };
+    let input = conn.input.pending();
+    let question = Question {
+        cluster: auth.cluster,
+        method: Method::Get,
+        until: shard.timers.after(auth.timeout_ns),
+        body_bytes_max: BODY_BYTES_MAX,
+        write: &|authority, out| question(shard, conn.peer, auth, input, authority, out),
+    };
+    let answer = subrequest::ask(shard, &question).await;
+    judge(shard, auth, job, &answer.map_err(|_| Denied::Unavailable)?)
+}
+
+/// The request's own fields, without its body, for the auth server's path.
+fn question<I: Io>(
+    shard: &Shard<I>,
+    peer: &Peer,
+    auth: &ForwardAuth,
+    input: &[u8],
+    authority: &str,
+    out: &mut Vec<u8>,
+) {
+    let mut slots = Slots::new();
+    let parsed = parse_request(input, &shard.plan.limits, &mut slots);
+    let Ok(Some(request)) = parsed else {
+        debug_assert!(false, "the same bytes were a request before");
+        return;
+    };
+    let asked = Request {
+        method: Method::Get,
+        method_text: "GET",
+        target: &auth.path,
+        framing: Framing::None,
+        content_length: None,
+        expect_continue: false,
+        upgrade: None,
+        max_forwards: None,
+        ..request
+    };
+    // A range or a condition would be answered for the wrong thing.
+    let drops = |name: &str| {
+        let dropped = [
+            "x-forwarded-method",
+            "x-forwarded-uri",
+            "range",
+            "if-none-match",
+            "if-modified-since",
+            "if-match",
+            "if-unmodified-since",
+            "if-range",
+        ];
+        dropped.iter().any(|known| name.eq_ignore_ascii_case(known))
+    };
+    let write = |out: &mut Vec<u8>| {
+        line(out, "X-Forwarded-Method", request.method_text);
+        line(out, "X-Forwarded-Uri", request.target);
+    };
+    let with = Forward {
+        client_ip: &peer.ip_text,
+        trusted: peer.trusted,
+        proto: "http",
+        port: &peer.port_text,
+        host: Some(authority),
+        via: &shard.plan.forwarding.via,
+        keep_expect: false,
+        target: None,
+        edit: Some(Edit {
+            drops: &drops,
+            write: &write,
+        }),
+    };
+    forward::request(out, &asked, &with);
+}
+
+fn judge<I: Io>(
+    shard: &Shard<I>,
+    auth: &ForwardAuth,
+    job: &mut Job,
+    answer: &Answer,
+) -> Result<(), Denied> {
+    let mut slots = Slots::new();
+    let parsed = parse_response(&answer.head, &shard.plan.limits, Method::Get, &mut slots);
+    let Ok(Some(response)) = parsed else {
+        return Err(Denied::Unavailable);
+    };
+    let Some(found) = &mut job.found else {
+        return Err(Denied::Unavailable);
+    };
+    let fields = response.headers.iter().zip(response.kinds);
+    let fields = fields
+        .filter(|(_, kind)| **kind == Kind::EndToEnd)
+        .map(|(field, _)| field);
+    match response.status {
+        200..=299 => {
+            for field in fields {
+                let mut names = auth.copy.iter();
+                if names.any(|name| field.name.eq_ignore_ascii_case(name)) {
+                    copy(field, &mut found.to_backend);
+                }
+            }
+            Ok(())
+        }
+        300..=499 => {
+            let mut content_type = Box::default();
+            for field in fields {
+                if TOLD
+                    .iter()
+                    .any(|name| field.name.eq_ignore_ascii_case(name))
+                {
+                    copy(field, &mut found.to_client);
+                }
+                if field.name.eq_ignore_ascii_case("content-type") {
+                    content_type = String::from_utf8_lossy(field.value).into();
+                }
+            }
+            Err(Denied::Reply(Reply {
+                status: response.status,
+                reason: Some(Reason::AuthDenied),
+                content_type,
+                body: if answer.cut {
+                    Vec::new()
+                } else {
+                    answer.body.clone()
+                },
+            }))
+        }
+        _ => Err(Denied::Unavailable),
+    }
+}
+
+fn copy(field: &httparse::Header<'_>, out: &mut Vec<u8>) {
+    for part in [field.name.as_bytes(), b": ", field.value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}

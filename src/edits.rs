@@ -1,0 +1,290 @@
+//! What routes change of heads, and the values that stand in for variables.
+//!
+//! Decides: which fields and values count where. May not know: sockets, what a filter decides. Invariant: what a filter
+//! has found is in the head whoever answers: a backend or the proxy.
+
+use crate::config::plan::{Plan, Route};
+use crate::decide::{Job, Reply};
+use crate::filters::Found;
+use crate::h1::Reject;
+use crate::h1::forwarded;
+use crate::h1::head::{Request, Response};
+use crate::io::Io;
+use crate::metrics::Reason;
+use crate::policy::filter::Filter;
+use crate::policy::filter::cors::is_cors_field;
+use crate::policy::filter::forward_auth::ForwardAuth;
+use crate::policy::filter::headers::{Edits, Headers, is_named};
+use crate::policy::filter::request_id::RequestId;
+use crate::policy::filter::template::{Template, Values};
+use crate::policy::rewrite::{self, Own};
+use crate::shard::{Peer, Shard};
+
+/// The filters of a route that change heads.
+#[derive(Clone, Copy, Default)]
+struct Editors<'r> {
+    headers: Option<&'r Headers>,
+    ids: Option<&'r RequestId>,
+    auth: Option<&'r ForwardAuth>,
+}
+
+impl<'r> Editors<'r> {
+    fn of(rules: &'r Route) -> Self {
+        let mut editors = Editors::default();
+        for filter in &rules.filters {
+            match filter {
+                Filter::Headers(headers) => editors.headers = Some(headers),
+                Filter::RequestId(ids) => editors.ids = Some(ids),
+                Filter::ForwardAuth(auth) => editors.auth = Some(auth),
+                Filter::Address(_)
+                | Filter::Cors(_)
+                | Filter::Limit(_)
+                | Filter::Basic(_)
+                | Filter::ApiKey(_)
+                | Filter::Jwt(_)
+                | Filter::UserLimit(_)
+                | Filter::Compress(_) => {}
+            }
+        }
+        editors
+    }
+}
+
+/// What a request's head is changed by on its way to a backend.
+pub struct ToBackend<'a> {
+    editors: Editors<'a>,
+    found: Option<&'a Found>,
+    values: Values<'a>,
+    /// RFC 7239: the peer, how and for whom it came.
+    forwarded: Option<&'a str>,
+}
+
+impl<'a> ToBackend<'a> {
+    /// `None`: by nothing. `client_ip` is the client's address as text.
+    pub fn of<I: Io>(
+        shard: &'a Shard<I>,
+        peer: &'a Peer,
+        rules: &'a Route,
+        request: &Request<'_, 'a>,
+        job: &'a Job,
+        client_ip: &'a str,
+        authority: &'a str,
+    ) -> Option<Self> {
+        let forwarded = shard.plan.forwarding.forwarded;
+        if rules.filters.is_empty() && !forwarded {
+            return None;
+        }
+        Some(ToBackend {
+            editors: Editors::of(rules),
+            found: job.found.as_deref(),
+            values: Values {
+                backend: authority,
+                ..request_values(rules, request, job, client_ip)
+            },
+            forwarded: forwarded.then_some(&*peer.ip_text),
+        })
+    }
+
+    pub fn drops(&self, name: &str) -> bool {
+        let is = |known: &str| is_named(name, known);
+        let Editors { headers, ids, auth } = self.editors;
+        let found = |what: fn(&Found) -> bool| self.found.is_some_and(what);
+        headers.is_some_and(|headers| headers.request.drops(name))
+            // Ours stands behind, whether it is the client's or not.
+            || ids.is_some_and(|ids| ids.header.as_deref().is_some_and(is))
+            || found(|found| found.replaces_trace) && (is("traceparent") || is("tracestate"))
+            || auth.is_some_and(|auth| auth.copy.iter().any(|known| is(known)))
+    }
+
+    pub fn write(&self, out: &mut Vec<u8>) {
+        if let Some(ip) = self.forwarded {
+            out.extend_from_slice(b"Forwarded: ");
+            forwarded::write_element(out, ip, self.values.host, "http");
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(found) = self.found {
+            out.extend_from_slice(&found.to_backend);
+        }
+        if let Some(headers) = self.editors.headers {
+            headers.request.write(&self.values, out);
+        }
+    }
+}
+
+/// What a response's head is changed by on its way to the client.
+pub struct ToClient<'a> {
+    headers: Option<&'a Headers>,
+    found: &'a Found,
+    client_ip: String,
+    values: Values<'a>,
+    https: bool,
+}
+
+impl<'a> ToClient<'a> {
+    /// `None`: by nothing. `backend`: the authority of the one that answers; empty: we do.
+    pub fn of(plan: &'a Plan, job: &'a Job, backend: &'a str) -> Option<Self> {
+        let rules = &plan.routes[job.route?.0 as usize];
+        let found = job.found.as_deref()?;
+        let headers = Editors::of(rules).headers;
+        let edits = headers.map(|headers| &headers.response);
+        Some(ToClient {
+            headers,
+            found,
+            client_ip: if edits.is_some_and(has_variables) {
+                job.client_ip.to_string()
+            } else {
+                String::new()
+            },
+            values: Values {
+                backend,
+                ..values(rules, job, "")
+            },
+            https: job.https,
+        })
+    }
+
+    pub fn drops(&self, name: &str) -> bool {
+        self.headers
+            .is_some_and(|headers| headers.response.drops(name))
+            || self.found.cors && is_cors_field(name)
+    }
+
+    /// `response`: the backend's, if it is one's.
+    pub fn write(&self, response: Option<&Response<'_, '_>>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.found.to_client);
+        let Some(headers) = self.headers else { return };
+        let values = Values {
+            client_ip: &self.client_ip,
+            ..self.values
+        };
+        let sent = |name: &str| {
+            response.is_some_and(|response| {
+                let mut fields = response.headers.iter();
+                fields.any(|field| field.name.eq_ignore_ascii_case(name))
+            })
+        };
+        headers.write_response(&values, self.https, sent, out);
+    }
+}
+
+fn has_variables(edits: &Edits) -> bool {
+    edits.write.iter().any(|(_, value)| !value.is_constant())
+}
+
+/// The values that any message of a request has.
+fn values<'a>(rules: &'a Route, job: &'a Job, client_ip: &'a str) -> Values<'a> {
+    let found = job.found.as_deref();
+    Values {
+        client_ip,
+        scheme: if job.https { "https" } else { "http" },
+        request_id: found.map_or("", |found| &found.request_id),
+        user: found.map_or("", |found| &found.user),
+        route: &rules.name,
+        ..Values::default()
+    }
+}
+
+fn request_values<'a>(
+    rules: &'a Route,
+    request: &Request<'_, 'a>,
+    job: &'a Job,
+    client_ip: &'a str,
+) -> Values<'a> {
+    Values {
+        method: request.method_text,
+        host: request.host,
+        path: request.path,
+        query: with_mark(request),
+        ..values(rules, job, client_ip)
+    }
+}
+
+/// The query with its `?`.
+fn with_mark<'a>(request: &Request<'_, 'a>) -> &'a str {
+    match request.query.is_empty() {
+        true => "",
+        false => &request.target[request.target.len() - request.query.len() - 1..],
+    }
+}
+
+/// The fields that a response of ours has by its route.
+pub fn own_fields<I: Io>(shard: &Shard<I>, job: &Job, out: &mut Vec<u8>) {
+    if let Some(edits) = ToClient::of(&shard.plan, job, "") {
+        edits.write(None, out);
+    }
+}
+
+/// A body of ours.
+pub fn render<I: Io>(
+    shard: &Shard<I>,
+    job: &Job,
+    template: &Template,
+    status: u16,
+    reason: &str,
+    out: &mut Vec<u8>,
+) {
+    let Some(route) = job.route else { return };
+    let client_ip = job.client_ip.to_string();
+    let values = Values {
+        status,
+        reason,
+        ..values(&shard.plan.routes[route.0 as usize], job, &client_ip)
+    };
+    template.render(&values, out);
+}
+
+/// The answer of a route that has no backend.
+pub fn own(
+    own: &Own,
+    rules: &Route,
+    request: &Request<'_, '_>,
+    job: &mut Job,
+) -> Result<Reply, Reason> {
+    let client_ip = job.client_ip.to_string();
+    let values = request_values(rules, request, job, &client_ip);
+    let mut body = Vec::new();
+    match own {
+        Own::Answer {
+            status,
+            content_type,
+            body: template,
+        } => {
+            let values = Values {
+                status: *status,
+                ..values
+            };
+            template.render(&values, &mut body);
+            Ok(Reply {
+                status: *status,
+                reason: None,
+                content_type: content_type.clone(),
+                body,
+            })
+        }
+        Own::Redirect { status, location } => {
+            let (mut rendered, mut to) = (Vec::new(), b"Location: ".to_vec());
+            location.render(&values, &mut rendered);
+            // A client of HTTP/1.0 may not say which host it means.
+            let safe = rewrite::location(&rendered, &mut to);
+            safe.map_err(|_| Reason::Protocol(Reject::MissingHost))?;
+            to.extend_from_slice(b"\r\n");
+            let found = job.found.get_or_insert_default();
+            found.to_client.extend_from_slice(&to);
+            Ok(Reply {
+                status: *status,
+                reason: None,
+                content_type: Box::default(),
+                body,
+            })
+        }
+    }
+}
+
+/// The status of a refusal, where a filter does not want another.
+pub fn status(reason: Reason, job: Option<&Job>) -> u16 {
+    let found = job.and_then(|job| job.found.as_deref());
+    match found.map_or(0, |found| found.status) {
+        0 => reason.status(),
+        status => status,
+    }
+}

@@ -1,0 +1,106 @@
+//! Passwords are compared with their hashes on a thread of their own.
+//!
+//! Decides: nothing but when there are too many. May not know: users, requests. Invariant: the queue is bounded, no
+//! shard ever waits for it, and every ticket gets an answer: also when the thread has died.
+//!
+//! ```text
+//! WAITING -> FITS | FAILS      the thread
+//!         -> GIVEN_UP          the shard: nobody wants to know any more
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Builder;
+
+use zeroize::Zeroizing;
+
+use crate::policy::filter::basic::{Trial, matches};
+
+/// Passwords that may wait. At 50 ms each, the last waits for 13 s: more than most clients do.
+const QUEUE_MAX: usize = 256;
+
+const WAITING: u8 = 0;
+const FITS: u8 = 1;
+const FAILS: u8 = 2;
+const GIVEN_UP: u8 = 3;
+
+/// The way to the thread; each shard has one.
+#[derive(Debug, Clone)]
+pub struct Passwords(SyncSender<Job>);
+
+/// What is found out for a shard.
+#[derive(Debug)]
+pub struct Ticket(Arc<AtomicU8>);
+
+struct Job {
+    hash: Box<str>,
+    password: Zeroizing<Box<[u8]>>,
+    /// Written once by the thread or, to give up, by the shard; read by both.
+    state: Arc<AtomicU8>,
+}
+
+/// Starts the thread. It ends with the last sender.
+pub fn start() -> io::Result<Passwords> {
+    let (sender, queue) = sync_channel(QUEUE_MAX);
+    Builder::new()
+        .name("passwords".to_owned())
+        .spawn(move || run(&queue))?;
+    Ok(Passwords(sender))
+}
+
+fn run(queue: &Receiver<Job>) {
+    while let Ok(job) = queue.recv() {
+        if job.state.load(Ordering::Relaxed) == WAITING && matches(&job.hash, &job.password) {
+            job.answer(FITS);
+        }
+    }
+}
+
+impl Passwords {
+    /// Has the password compared. `None`: too many wait already.
+    pub fn verify(&self, trial: &Trial<'_>) -> Option<Ticket> {
+        let state = Arc::new(AtomicU8::new(WAITING));
+        let job = Job {
+            hash: trial.hash().into(),
+            password: Zeroizing::new(trial.password().into()),
+            state: Arc::clone(&state),
+        };
+        self.0.try_send(job).ok()?;
+        Some(Ticket(state))
+    }
+}
+
+impl Ticket {
+    /// Whether the password fits, once that is known. A shard asks at its ticks: no thread can wake it.
+    pub fn poll(&self) -> Option<bool> {
+        // Relaxed: the word is all that is told.
+        match self.0.load(Ordering::Relaxed) {
+            WAITING => None,
+            state => Some(state == FITS),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.store(GIVEN_UP, Ordering::Relaxed);
+    }
+}
+
+impl Job {
+    fn answer(&self, answer: u8) {
+        let relaxed = Ordering::Relaxed;
+        // Fails when there is an answer already, or nobody who wants one.
+        let _ = self
+            .state
+            .compare_exchange(WAITING, answer, relaxed, relaxed);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.answer(FAILS);
+    }
+}
