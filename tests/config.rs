@@ -10,11 +10,14 @@ use corelane::config::file::File;
 use corelane::config::keys::{Key, Scope};
 use corelane::config::kinds::Kind;
 use corelane::config::plan::{
-    Address, CheckKind, Destination, Engine, HashKey, HostPolicy, Level, Plan,
+    Address, CheckKind, ClientField, Destination, Engine, HashKey, HostPolicy, Level, Plan,
 };
 use corelane::config::{self, Source, defaults};
 use corelane::policy::ClusterId;
 use corelane::policy::balance::Algorithm;
+use corelane::policy::filter::Filter;
+use corelane::policy::filter::request_id::Accept;
+use corelane::policy::limit::{Action, Fields, KeyPart, Mode, WhenFull};
 use corelane::policy::retry::{Cause, Statuses};
 
 const REFERENCE: &str = include_str!("../config.toml");
@@ -434,6 +437,185 @@ fn a_split_shares_out_by_weight() {
     );
 }
 
+/// One of the top level with a list, and routes that have their own, or none.
+const LIMITS: &str = r#"
+[rate_limit]
+rps = 10.0
+burst = 20
+status = 503
+[[rate_limits]]
+requests_per_minute = 90
+key = "all"
+[[clusters]]
+name = "a"
+backends = ["http://a"]
+[[routes]]
+cluster = "a"
+[[routes]]
+cluster = "a"
+path_prefix = "/login"
+name = "login"
+[routes.rate_limit]
+requests_per_hour = 7200.5
+key = ["path", "header:X-Key", "cookie:Sid"]
+mode = "leased"
+lease = 4
+action = "delay"
+fields = "both"
+when_full = "allow"
+[[routes.rate_limits]]
+name = "mine"
+rps = 0.5
+key = "route"
+shadow = true
+keys = 1024
+[[routes]]
+cluster = "a"
+path_prefix = "/free"
+rate_limits = []
+rate_limit = { requests_per_minute = "off" }
+[[routes]]
+cluster = "a"
+path_prefix = "/too"
+"#;
+
+#[test]
+fn limits_of_the_top_level_are_shared_and_a_routes_own_are_its_own() {
+    let plan = plan(LIMITS);
+    let ids = |route: usize| -> Vec<usize> {
+        let limit = |filter: &Filter| match filter {
+            Filter::Limit(id) => id.0 as usize,
+            other => panic!("{other:?}"),
+        };
+        plan.routes[route].filters.iter().map(limit).collect()
+    };
+    assert_eq!([ids(0), ids(3)], [[0, 1], [0, 1]]);
+    assert_eq!((ids(1), ids(2)), (vec![2, 3], vec![]));
+    let names: Vec<&str> = plan.rate_limits.iter().map(|limit| &*limit.name).collect();
+    assert_eq!(
+        names,
+        ["rate_limit", "rate_limits[0]", "login.rate_limit", "mine"]
+    );
+    let own = &plan.rate_limits[2];
+    assert_eq!(
+        (own.quota.interval_ns, own.quota.burst, own.status),
+        (499_965_281, 20, 503)
+    );
+    let key = [
+        KeyPart::Path,
+        KeyPart::Header("x-key".into()),
+        KeyPart::Cookie("Sid".into()),
+    ];
+    assert_eq!(*own.key, key);
+    assert_eq!(
+        (own.mode, own.action, own.fields, own.when_full),
+        (
+            Mode::Leased { lease: 4 },
+            Action::Delay,
+            Fields::Both,
+            WhenFull::Allow
+        )
+    );
+    let mine = &plan.rate_limits[3];
+    assert_eq!(
+        (mine.quota.burst, mine.shadow, mine.keys_max, mine.status),
+        (1, true, 1024, 429)
+    );
+    let all = &plan.rate_limits[1];
+    assert_eq!((&*all.key, all.quota.burst), (&[][..], 90));
+}
+
+/// Something of every section.
+const SHORT: &str = r#"
+backends = ["http://a"]
+[headers]
+request_set = ["X-Route: {route}"]
+request_add = ["X-Via: corelane"]
+request_remove = ["Cookie"]
+hsts = "8760h"
+hsts_subdomains = true
+hsts_preload = true
+[rate_limit]
+rps = 10
+[cors]
+origins = ["https://A.example", "https://*.b.example", "*.c.example"]
+exposed_headers = ["X-One", "X-Two"]
+credentials = true
+max_age = "1h"
+[request_id]
+header = "X-Request-Id"
+accept = "always"
+[limits]
+connections_per_ip = 1
+accepts_per_ip = 2
+requests_per_ip = 3
+response_rate = "4B"
+request_rate = "5B"
+[buffering]
+request = "6KiB"
+[forwarding]
+forwarded = true
+client_field = "forwarded"
+"#;
+
+#[test]
+fn the_short_form_has_the_filters_of_the_top_level_in_the_order_of_their_ranks() {
+    let plan = plan(SHORT);
+    let route = &plan.routes[0];
+    let [
+        Filter::RequestId(id),
+        Filter::Cors(cors),
+        Filter::Limit(_),
+        Filter::Headers(headers),
+    ] = &*route.filters
+    else {
+        panic!("{:?}", route.filters);
+    };
+    assert_eq!(
+        (id.header.as_deref(), id.accept, id.respond, id.traceparent),
+        (Some("X-Request-Id"), Accept::Always, true, false)
+    );
+    assert_eq!(cors.origins.len(), 3);
+    assert_eq!(
+        (&*cors.methods, &cors.headers, &*cors.exposed),
+        ("GET, HEAD, POST", &None, "X-One, X-Two")
+    );
+    assert_eq!((cors.credentials, cors.max_age_s), (true, Some(3600)));
+    assert_eq!(*headers.request.drop, ["cookie".into(), "x-route".into()]);
+    let written = headers.request.write.iter();
+    let written: Vec<_> = written
+        .map(|(name, value)| (&**name, value.show()))
+        .collect();
+    assert_eq!(
+        written,
+        [
+            ("X-Route", "{route}".to_owned()),
+            ("X-Via", "corelane".to_owned())
+        ]
+    );
+    assert_eq!(
+        headers.hsts.as_deref(),
+        Some("max-age=31536000; includeSubDomains; preload")
+    );
+    assert_eq!(
+        (plan.connections_per_ip_max, plan.accepts_per_ip_max),
+        (1, 2)
+    );
+    assert_eq!(
+        (
+            route.requests_per_ip_max,
+            route.response_rate_max,
+            route.request_rate_max
+        ),
+        (3, 4, 5)
+    );
+    assert_eq!(route.buffer_bytes_max, Some(6 << 10));
+    assert_eq!(
+        (plan.forwarding.forwarded, plan.forwarding.client_field),
+        (true, ClientField::Forwarded)
+    );
+}
+
 #[test]
 fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
     let toml = "backends = [\"http://a\"]\n[server]\nshards = 2\n";
@@ -583,65 +765,88 @@ fn a_substituted_string_may_spell_a_number_or_a_list() {
     assert_eq!((plan.server.pin, &*plan.forwarding.via), (false, "a$b"));
 }
 
+/// Values that are shown in another way than they were written.
+const ODD: &str = r#"
+[server]
+listen = ["127.0.0.1:80", "unix:/a$$b"]
+[rate_limit]
+requests_per_minute = 10.25
+key = ["ip", "cookie:Sid"]
+[[rate_limits]]
+name = "a"
+rps = 0.001
+burst = 7
+key = "all"
+[[rate_limits]]
+rps = 3
+key = "path"
+fields = "off"
+[cors]
+origins = ["https://A.example:443", "https://*.b.example:8443", "*.c.example"]
+headers = ["X-A"]
+[headers]
+request_set = ["X-A:  {path}{{x}} $$"]
+response_remove = ["Server"]
+[forwarding]
+trusted_proxies = ["10.0.0.0/8"]
+[[clusters]]
+name = "a"
+backends = [{ url = "http://A:80/", weight = 3 }, { url = "http://b", backup = true }, "http://[::1]:9"]
+failover = "b"
+[clusters.load_balancer]
+algorithm = "weighted-round-robin"
+[[clusters]]
+name = "b"
+backends = [{ url = "http://c", weight = 0, backup = true }, { url = "http://d", weight = 2 }]
+[clusters.load_balancer]
+algorithm = "consistent_hash"
+hash_key = "cookie:Sid"
+hash_bound = "off"
+all_down = "open"
+[clusters.health_check]
+type = "http"
+method = "POST"
+path = "/h?a=$b"
+host = "Health.example:81"
+headers = ["X-A:1", "X-B: \"q\" $$"]
+status = ["200-299", "404"]
+body = "a \"quoted\"\nline of ${NONE:-x}"
+[clusters.passive_health]
+on = ["5xx", "connect", "429"]
+[clusters.circuit_breaker]
+enabled = true
+on = []
+[clusters.sticky]
+cookie = "__Host-sid"
+max_age = "90s"
+[clusters.slow_start]
+duration = "off"
+[clusters.hedge]
+percentile = 95
+[[routes]]
+name = "r"
+cluster = "a"
+hosts = ["*.Example.org", "example.org"]
+path = "/x"
+methods = ["GET", "PURGE"]
+[routes.timeouts]
+request = "1500ms"
+[routes.forwarding]
+host = { fixed = "x" }
+[[routes]]
+split = [{ cluster = "a", weight = 2 }, { cluster = "b" }]
+split_header = "X-Cluster"
+rate_limits = []
+[routes.retry]
+backoff = "off"
+on = ["timeout"]
+[routes.rate_limit]
+rps = "off"
+    "#;
+
 #[test]
 fn what_is_shown_loads_to_the_same_plan() {
-    let odd = r#"
-        [server]
-        listen = ["127.0.0.1:80", "unix:/a$$b"]
-        [forwarding]
-        trusted_proxies = ["10.0.0.0/8"]
-        [[clusters]]
-        name = "a"
-        backends = [{ url = "http://A:80/", weight = 3 }, { url = "http://b", backup = true }, "http://[::1]:9"]
-        failover = "b"
-        [clusters.load_balancer]
-        algorithm = "weighted-round-robin"
-        [[clusters]]
-        name = "b"
-        backends = [{ url = "http://c", weight = 0, backup = true }, { url = "http://d", weight = 2 }]
-        [clusters.load_balancer]
-        algorithm = "consistent_hash"
-        hash_key = "cookie:Sid"
-        hash_bound = "off"
-        all_down = "open"
-        [clusters.health_check]
-        type = "http"
-        method = "POST"
-        path = "/h?a=$b"
-        host = "Health.example:81"
-        headers = ["X-A:1", "X-B: \"q\" $$"]
-        status = ["200-299", "404"]
-        body = "a \"quoted\"\nline of ${NONE:-x}"
-        [clusters.passive_health]
-        on = ["5xx", "connect", "429"]
-        [clusters.circuit_breaker]
-        enabled = true
-        on = []
-        [clusters.sticky]
-        cookie = "__Host-sid"
-        max_age = "90s"
-        [clusters.slow_start]
-        duration = "off"
-        [clusters.hedge]
-        percentile = 95
-        [[routes]]
-        name = "r"
-        cluster = "a"
-        hosts = ["*.Example.org", "example.org"]
-        path = "/x"
-        methods = ["GET", "PURGE"]
-        [routes.timeouts]
-        request = "1500ms"
-        [routes.forwarding]
-        host = { fixed = "x" }
-        [[routes]]
-        split = [{ cluster = "a", weight = 2 }, { cluster = "b" }]
-        split_header = "X-Cluster"
-        [routes.retry]
-        backoff = "off"
-        on = ["timeout"]
-    "#;
-    for toml in ["backends = \"http://a\"", REFERENCE, &long_reference(), odd] {
+    for toml in ["backends = \"http://a\"", REFERENCE, &long_reference(), ODD] {
         let shown = config::show(Source::of("config.toml", toml), false).unwrap();
         assert_eq!(
             format!("{:?}", plan(toml)),
@@ -710,8 +915,11 @@ fn a_file_cut_or_spoiled_anywhere_gives_a_report_or_a_plan() {
 fn every_top_level_key_has_a_variable_and_scopes_nest() {
     for key in Key::settings() {
         assert!(key.allows(Scope::Top), "{key:?}");
+        // Only limits of rates may be a route's without being a cluster's.
         assert!(
-            !key.allows(Scope::Route) || key.allows(Scope::Cluster),
+            !key.allows(Scope::Route)
+                || key.allows(Scope::Cluster)
+                || key.section() == "rate_limit",
             "{key:?}"
         );
         assert_eq!(key.spec().path, format!("{}.{}", key.section(), key.leaf()));

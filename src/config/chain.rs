@@ -4,14 +4,17 @@
 //! environment, names, problems. Invariant: every key has a value of its kind, since the defaults come last.
 
 use super::file::{Found, Settings};
+use super::filters::filters;
 use super::keys::Key;
 use super::kinds::{CHECK_TYPES, CHOOSINGS, CheckType, Choosing, ENGINES};
+use super::message::Edit;
 use super::plan::{
     Breaking, Check, CheckKind, Destination, HashKey, Nanos, Passive, Pool, Route, Server, Sticky,
     Timeouts, Webhook,
 };
 use super::value::Value;
 use crate::policy::balance::Algorithm;
+use crate::policy::filter::Filter;
 use crate::policy::health::{Breaker, Rules};
 use crate::policy::retry::{Causes, Retry};
 
@@ -52,12 +55,17 @@ impl<'a> Chain<'a> {
         matches!(self.value(key), Value::Flag(true))
     }
 
-    pub(super) fn small_or_unset(&self, key: Key) -> Option<u32> {
+    pub(super) fn number_or_unset(&self, key: Key) -> Option<u64> {
         match self.value(key) {
             Value::Unset => None,
-            Value::Number(_) => Some(self.small(key)),
+            Value::Number(number) => Some(*number),
             other => unreachable!("{key:?} is read as a number or unset, found {other:?}"),
         }
+    }
+
+    pub(super) fn small_or_unset(&self, key: Key) -> Option<u32> {
+        let number = self.number_or_unset(key)?;
+        Some(u32::try_from(number).expect("the key's bound fits"))
     }
 
     pub(super) fn count(&self, key: Key) -> usize {
@@ -73,6 +81,20 @@ impl<'a> Chain<'a> {
             Some(text.clone())
         } else {
             None
+        }
+    }
+
+    pub(super) fn words(&self, key: Key) -> &'a [Box<str>] {
+        match self.value(key) {
+            Value::Words(words) => words,
+            other => unreachable!("{key:?} is read as words, found {other:?}"),
+        }
+    }
+
+    pub(super) fn edits(&self, key: Key) -> &'a [Edit] {
+        match self.value(key) {
+            Value::Edits(edits) => edits,
+            other => unreachable!("{key:?} is read as edits, found {other:?}"),
         }
     }
 
@@ -222,7 +244,12 @@ impl<'a> Chain<'a> {
         }
     }
 
-    pub(super) fn route(&self, name: Box<str>, destination: Destination) -> Route {
+    pub(super) fn route(
+        &self,
+        name: Box<str>,
+        destination: Destination,
+        limits: Vec<Filter>,
+    ) -> Route {
         Route {
             name,
             destination,
@@ -232,25 +259,21 @@ impl<'a> Chain<'a> {
                 attempts: self.small(Key::RetryAttempts),
                 backoff_ns: self.number(Key::RetryBackoff),
             },
-            body_bytes_max: if let Value::Number(bytes) = self.value(Key::Body) {
-                Some(*bytes)
-            } else {
-                None
-            },
+            body_bytes_max: self.number_or_unset(Key::Body),
             body_rate_min: self.number(Key::BodyRate),
             host: match self.value(Key::Host) {
                 Value::Host(policy) => policy.clone(),
                 other => unreachable!("forwarding.host is a policy, found {other:?}"),
             },
             timeouts: self.timeouts(),
-            filters: Box::default(),
+            filters: filters(self, limits),
             rewrite: None,
             error_pages: Box::default(),
             mirror: None,
-            requests_per_ip_max: 0,
-            buffer_bytes_max: None,
-            response_rate_max: 0,
-            request_rate_max: 0,
+            requests_per_ip_max: self.small(Key::RequestsPerIp),
+            buffer_bytes_max: self.number_or_unset(Key::BufferRequest),
+            response_rate_max: self.number(Key::ResponseRate),
+            request_rate_max: self.number(Key::RequestRate),
         }
     }
 

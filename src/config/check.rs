@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use super::conflicts;
 use super::file::{Backend, Cluster, File, Found, Part, Settings};
 use super::kinds::{BACKENDS_MAX, CLUSTERS_MAX, ROUTES_MAX};
+use super::limits;
 use super::report::{At, Fault, Notes};
 use super::resolve::rules;
 
@@ -42,6 +43,7 @@ pub(super) fn check(file: &File, defaults: &Settings, notes: &mut Notes) {
     }
     reachable(file, notes);
     conflicts::note(file, defaults, notes);
+    limits::check(file, defaults, |_| false, notes);
 }
 
 /// Either `backends`, or `[[clusters]]` with `[[routes]]`.

@@ -7,13 +7,15 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::file::{File, Found, Settings};
+use super::file::{File, Settings};
+use super::filters::ANY;
 use super::keys::{Key, Scope};
 use super::kinds::{CHOOSINGS, Choosing, Kind};
+use super::levels::{self, Levels, Once};
 use super::plan::Listen;
-use super::read::join;
 use super::report::{At, Fault, Notes};
 use super::value::{Value, show};
+use crate::policy::filter::cors::Origin;
 
 /// Pairs of which the second may not be the smaller one, with the key that turns them on.
 const PAIRS: [(Key, Key, Key); 4] = [
@@ -28,11 +30,18 @@ const PAIRS: [(Key, Key, Key); 4] = [
 ];
 
 /// Keys that turn their section on, which does nothing without. One that was written to be off is as it should be.
-const SWITCHES: [Key; 4] = [
+const SWITCHES: [Key; 5] = [
     Key::CheckType,
     Key::BreakerEnabled,
     Key::Adaptive,
     Key::StickyCookie,
+    Key::CorsOrigins,
+];
+
+/// Keys that mean nothing unless one of others is written.
+const NEEDS: [(&[Key], &[Key]); 2] = [
+    (&[Key::HstsSubdomains, Key::HstsPreload], &[Key::Hsts]),
+    (&[Key::IdAccept, Key::IdRespond], &[Key::IdHeader]),
 ];
 
 pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
@@ -50,7 +59,7 @@ pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
         .collect();
     if all.is_empty() {
         all.push(Levels {
-            all: above,
+            all: above.clone(),
             noted: &noted,
         });
     }
@@ -74,81 +83,24 @@ pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
             }
         }
     }
+    let routes = levels::of_routes(file, &above, &noted);
+    // The short form has no route of its own.
+    let entries = if routes.is_empty() { &all } else { &routes };
+    for levels in entries {
+        credentials(levels, &mut once);
+        preload(levels, &mut once);
+        edited_twice(levels, &mut once);
+    }
+    all.extend(routes);
     for switch in SWITCHES {
-        unswitched(switch, &all, &mut once);
+        let section = Key::settings().filter(|key| key.section() == switch.section());
+        let others: Vec<Key> = section.filter(|key| *key != switch).collect();
+        unswitched(&others, &[switch], &all, &mut once);
+    }
+    for (keys, switches) in NEEDS {
+        unswitched(keys, switches, &all, &mut once);
     }
     splits(file, defaults, &noted, notes);
-}
-
-/// The settings that count for a cluster, nearest first, each level with the path before its keys.
-struct Levels<'a> {
-    all: Vec<(String, &'a Settings)>,
-    /// Paths of what could not be read.
-    noted: &'a HashSet<String>,
-}
-
-/// A value that counts, and where it was written.
-struct Place<'a> {
-    found: &'a Found<Value>,
-    path: String,
-    level: usize,
-}
-
-impl<'a> Levels<'a> {
-    /// `None` if a value that could not be read would count.
-    fn find(&self, key: Key) -> Option<Place<'a>> {
-        for (level, (prefix, settings)) in self.all.iter().enumerate() {
-            let path = join(prefix, key.spec().path);
-            if let Some(found) = settings.get(&key) {
-                return Some(Place { found, path, level });
-            }
-            if self.noted.contains(&path) {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// All values of a key but the default.
-    fn written(&self, key: Key) -> impl Iterator<Item = Place<'a>> {
-        let levels = self.all[..self.all.len() - 1].iter().enumerate();
-        levels.filter_map(move |(level, (prefix, settings))| {
-            let path = join(prefix, key.spec().path);
-            let found = settings.get(&key)?;
-            Some(Place { found, path, level })
-        })
-    }
-
-    fn default(&self, key: Key) -> Option<&'a Value> {
-        let (_, defaults) = self.all.last()?;
-        defaults.get(&key).map(|found| &found.value)
-    }
-
-    fn is_on(&self, key: Key) -> bool {
-        // Of the choices that can be off, that is the first.
-        let is_off = |value: &Value| {
-            matches!(
-                value,
-                Value::Choice(0) | Value::Number(0) | Value::Flag(false)
-            )
-        };
-        self.find(key)
-            .is_some_and(|place| !is_off(&place.found.value))
-    }
-}
-
-/// Notes each path once.
-struct Once<'a> {
-    said: HashSet<String>,
-    notes: &'a mut Notes,
-}
-
-impl Once<'_> {
-    fn add(&mut self, place: &Place<'_>, fault: Fault) {
-        if self.said.insert(place.path.clone()) {
-            self.notes.add(&place.found.at, &place.path, fault);
-        }
-    }
 }
 
 fn pairs(levels: &Levels<'_>, once: &mut Once<'_>) {
@@ -178,24 +130,115 @@ fn pairs(levels: &Levels<'_>, once: &mut Once<'_>) {
     }
 }
 
-/// Settings of a section that nobody has turned on, or written down to be off.
-fn unswitched(switch: Key, all: &[Levels<'_>], once: &mut Once<'_>) {
-    let is_written = |levels: &Levels<'_>| levels.written(switch).next().is_some();
+/// Settings that nobody has turned on, or written down to be off.
+fn unswitched(keys: &[Key], switches: &[Key], all: &[Levels<'_>], once: &mut Once<'_>) {
+    let is_written = |levels: &Levels<'_>| {
+        let mut switches = switches.iter();
+        switches.any(|switch| levels.written(*switch).next().is_some() || levels.is_noted(*switch))
+    };
     if all.iter().any(is_written) {
         return;
     }
-    let section = Key::settings().filter(|key| key.section() == switch.section());
-    for key in section.filter(|key| *key != switch) {
+    let names: Vec<&str> = switches.iter().map(|switch| switch.spec().path).collect();
+    for key in keys {
         for levels in all {
-            let default = levels.default(key);
-            for place in levels.written(key) {
+            let default = levels.default(*key);
+            for place in levels.written(*key) {
                 // What `config show` prints must be taken back.
                 if Some(&place.found.value) != default {
-                    let path = switch.spec().path;
-                    let fault = Fault::new(format!("it never takes effect: {path} is not set"));
-                    once.add(&place, fault);
+                    let names = names.join(" nor ");
+                    let neither = if switches.len() > 1 { "neither " } else { "" };
+                    let not = if switches.len() > 1 { "" } else { " not" };
+                    let fault = format!("it never takes effect: {neither}{names} is{not} set");
+                    once.add(&place, Fault::new(fault));
                 }
             }
+        }
+    }
+}
+
+/// The Fetch standard (CORS protocol and credentials) lets no browser take this.
+fn credentials(levels: &Levels<'_>, once: &mut Once<'_>) {
+    if !levels.is_on(Key::CorsCredentials) {
+        return;
+    }
+    let is_any = |value: &Value| {
+        if let Value::Origins(origins) = value {
+            origins.contains(&Origin::Any)
+        } else {
+            matches!(value, Value::Words(names) if names.iter().any(|name| **name == *ANY))
+        }
+    };
+    for key in [Key::CorsOrigins, Key::CorsExposedHeaders] {
+        let (Some(credentials), Some(any)) = (levels.find(Key::CorsCredentials), levels.find(key))
+        else {
+            continue;
+        };
+        if is_any(&any.found.value) {
+            let place = if credentials.level < any.level {
+                &credentials
+            } else {
+                &any
+            };
+            let path = key.spec().path;
+            let fault = format!("{path} = [\"*\"] and cors.credentials exclude each other");
+            once.add(place, Fault::new(fault).hint("name each of them"));
+        }
+    }
+}
+
+/// What the browsers' list asks for, at hstspreload.org.
+fn preload(levels: &Levels<'_>, once: &mut Once<'_>) {
+    const YEAR_NS: u64 = 365 * 86_400 * 1_000_000_000;
+    let (Some(preload), Some(hsts)) = (levels.find(Key::HstsPreload), levels.find(Key::Hsts))
+    else {
+        return;
+    };
+    let is_short =
+        matches!(hsts.found.value, Value::Number(age_ns) if (1..YEAR_NS).contains(&age_ns));
+    let is_narrow =
+        levels.find(Key::HstsSubdomains).is_some() && !levels.is_on(Key::HstsSubdomains);
+    if levels.is_on(Key::HstsPreload) && levels.is_on(Key::Hsts) && (is_short || is_narrow) {
+        let fault = Fault::new("browsers take no such domain into their list");
+        let hint = "set headers.hsts to 8760h or more, and headers.hsts_subdomains = true";
+        once.add(&preload, fault.hint(hint));
+    }
+}
+
+/// Of a field that is set anew, nothing else can be said.
+fn edited_twice(levels: &Levels<'_>, once: &mut Once<'_>) {
+    for (set, remove) in [
+        (Key::RequestSet, Key::RequestRemove),
+        (Key::ResponseSet, Key::ResponseRemove),
+    ] {
+        let (Some(set), Some(removed)) = (levels.find(set), levels.find(remove)) else {
+            continue;
+        };
+        let (Value::Edits(edits), Value::Words(names)) = (&set.found.value, &removed.found.value)
+        else {
+            continue;
+        };
+        let mut seen = HashSet::new();
+        let mut twice = edits.iter().map(|edit| edit.name.to_ascii_lowercase());
+        if let Some(name) = twice.find(|name| !seen.insert(name.clone())) {
+            let fault = Fault::new(format!("{name} is set twice"));
+            once.add(&set, fault.hint("a further value is added"));
+        }
+        let is_set = |name: &str| {
+            let mut edits = edits.iter();
+            edits.any(|edit| edit.name.eq_ignore_ascii_case(name))
+        };
+        if let Some(name) = names.iter().find(|name| is_set(name)) {
+            let place = if set.level < removed.level {
+                &set
+            } else {
+                &removed
+            };
+            let fault = Fault::new(format!("{name} is both set and removed"));
+            once.add(
+                place,
+                fault.hint("what is set takes the place of what came"),
+            );
         }
     }
 }

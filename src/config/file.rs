@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::keys::{Key, Scope};
+use super::limits;
 use super::plan::Address;
 use super::read::{Member, Node, Raw, join};
 use super::report::{At, Fault, Notes};
-use super::tree::{backends, cluster, route, tables};
+use super::tree::{backends, cluster, name, route, tables};
 use super::value::{self, Value, wrong_type};
 use crate::policy::route::{HostPattern, MethodName, PathPattern};
 
@@ -21,6 +22,8 @@ pub struct File {
     pub backends: Option<Found<Vec<Backend>>>,
     pub clusters: Vec<Cluster>,
     pub routes: Vec<Route>,
+    /// `[[rate_limits]]`, if they were written.
+    pub rate_limits: Option<Vec<Limit>>,
 }
 
 /// The settings of one scope; a key that is absent is inherited.
@@ -64,6 +67,17 @@ pub struct Route {
     pub split: Option<Found<Vec<Part>>>,
     /// A field's name in lower case.
     pub split_header: Option<Found<String>>,
+    /// In place of those of the top level; none at all if the list is empty.
+    pub rate_limits: Option<Vec<Limit>>,
+    pub settings: Settings,
+}
+
+/// One rate limit of a list.
+#[derive(Debug)]
+pub struct Limit {
+    pub at: At,
+    pub name: Option<Found<String>>,
+    /// Keys of `[rate_limit]`.
     pub settings: Settings,
 }
 
@@ -76,30 +90,26 @@ pub struct Part {
 
 impl File {
     pub(super) fn read(members: &[Member], notes: &mut Notes) -> File {
-        let own = ["backends", "clusters", "routes"];
+        let own = ["backends", "clusters", "routes", limits::LIST];
         let (settings, own) = scope(members, Scope::Top, "", &own, notes);
         let mut file = File {
             settings,
             backends: None,
             clusters: Vec::new(),
             routes: Vec::new(),
+            rate_limits: None,
         };
         for member in own {
             let node = &member.node;
             match member.name.as_str() {
                 "backends" => file.backends = backends(node, &member.name, notes),
                 "clusters" => {
-                    let read = |node: &_, members: &_, path: &_, notes: &mut _| {
-                        cluster(node, members, path, notes)
-                    };
-                    file.clusters = tables(node, "clusters", notes, read);
+                    file.clusters = tables(node, "clusters", notes, cluster);
                 }
-                _ => {
-                    let read = |node: &_, members: &_, path: &_, notes: &mut _| {
-                        route(node, members, path, notes)
-                    };
-                    file.routes = tables(node, "routes", notes, read);
+                limits::LIST => {
+                    file.rate_limits = Some(tables(node, limits::LIST, notes, limit));
                 }
+                _ => file.routes = tables(node, "routes", notes, route),
             }
         }
         file
@@ -170,6 +180,27 @@ pub(super) fn scope<'a>(
     (settings, structure)
 }
 
+/// One of `[[rate_limits]]`: the keys of `[rate_limit]`, and a name.
+pub(super) fn limit(node: &Node, members: &[Member], path: &str, notes: &mut Notes) -> Limit {
+    let section: Vec<Key> = Key::settings()
+        .filter(|key| key.section() == limits::SECTION)
+        .collect();
+    let mut limit = Limit {
+        at: node.at.clone(),
+        name: None,
+        settings: Settings::new(),
+    };
+    for member in members {
+        if member.name == "name" {
+            limit.name = name(&member.node, &join(path, "name"), notes);
+        } else {
+            let settings = &mut limit.settings;
+            setting(member, &section, Scope::Route, path, settings, notes);
+        }
+    }
+    limit
+}
+
 fn setting(
     leaf: &Member,
     section: &[Key],
@@ -179,7 +210,16 @@ fn setting(
     notes: &mut Notes,
 ) {
     let path = join(prefix, &leaf.name);
-    match section.iter().find(|key| key.leaf() == leaf.name) {
+    let (alias, meant) = limits::ALIAS;
+    let known = section
+        .iter()
+        .find(|key| key.leaf() == leaf.name || (leaf.name == alias && **key == meant));
+    match known {
+        Some(key) if settings.contains_key(key) => {
+            let fault = Fault::new(format!("{} is set too", key.leaf()));
+            let fault = fault.hint(format!("{alias} is short for it: keep one of them"));
+            notes.add(&leaf.name_at, &path, fault);
+        }
         Some(key) if key.allows(scope) => {
             if let Some(value) = value::read(*key, &leaf.node, &path, notes) {
                 settings.insert(

@@ -3,8 +3,10 @@
 //! Decides: how many of everything there may be, and how reports and `config.toml` say it. May not know: keys,
 //! files. Invariant: the words of a choice and what they mean have the same order.
 
-use super::plan::{Engine, Format, Level};
-use super::units::{show_duration, show_size};
+use super::plan::{ClientField, Engine, Format, Level};
+use super::units::{show_duration, show_millionths, show_size};
+use crate::policy::filter::request_id::Accept;
+use crate::policy::limit::{Action, Fields, WhenFull};
 
 /// What a key takes.
 #[derive(Debug)]
@@ -24,7 +26,12 @@ pub enum Kind {
     Size {
         min: u64,
         max: u64,
-        unlimited: bool,
+        /// In its place: "unlimited" has no largest number either.
+        word: Option<&'static str>,
+    },
+    /// Requests of a period, or "off"; in millionths.
+    Rate {
+        period_s: u64,
     },
     /// Whole seconds, at least one, or "off".
     Seconds {
@@ -55,6 +62,21 @@ pub enum Kind {
         max: usize,
     },
     Webhook,
+    LimitKey,
+    Origins,
+    Methods,
+    /// Names of header fields, or "*".
+    CorsFields,
+    /// Names of header fields of requests or responses that may be removed.
+    FieldNames {
+        request: bool,
+    },
+    /// The name of one of our own, or nothing.
+    OwnField,
+    /// Header fields with templates.
+    Edits {
+        request: bool,
+    },
     /// The tree itself: clusters, routes, backends and their names. Read by `file`, no generic value.
     Structure,
 }
@@ -65,6 +87,17 @@ pub const FORMATS: [Format; 2] = [Format::Json, Format::Combined];
 pub const FORMAT_NAMES: [&str; 2] = ["json", "combined"];
 pub const ENGINES: [Engine; 3] = [Engine::Auto, Engine::IoUring, Engine::Epoll];
 pub const ENGINE_NAMES: [&str; 3] = ["auto", "io_uring", "epoll"];
+pub const ACTIONS: [Action; 2] = [Action::Reject, Action::Delay];
+pub const ACTION_NAMES: [&str; 2] = ["reject", "delay"];
+pub const MODE_NAMES: [&str; 2] = ["exact", "leased"];
+pub const FIELDS: [Fields; 4] = [Fields::Draft, Fields::Legacy, Fields::Both, Fields::Off];
+pub const FIELDS_NAMES: [&str; 4] = ["draft", "legacy", "both", "off"];
+pub const WHEN_FULLS: [WhenFull; 2] = [WhenFull::Reject, WhenFull::Allow];
+pub const WHEN_FULL_NAMES: [&str; 2] = ["reject", "allow"];
+pub const ACCEPTS: [Accept; 3] = [Accept::Trusted, Accept::Never, Accept::Always];
+pub const ACCEPT_NAMES: [&str; 3] = ["trusted", "never", "always"];
+pub const CLIENT_FIELDS: [ClientField; 2] = [ClientField::XForwardedFor, ClientField::Forwarded];
+pub const CLIENT_FIELD_NAMES: [&str; 2] = ["x_forwarded_for", "forwarded"];
 pub const CHOOSINGS: [Choosing; 8] = [
     // Smooth weighted round robin is plain where weights are equal.
     Choosing::RoundRobin,
@@ -128,69 +161,53 @@ pub const SPLIT_MAX: usize = 64;
 pub const CAUSES_MAX: usize = 32;
 pub const HEADERS_MAX: usize = 16;
 pub const HEADER_BYTES_MAX: usize = 1024;
+/// Fields that one list sets, adds, removes or allows.
+pub const FIELDS_MAX: usize = 64;
+pub const ORIGINS_MAX: usize = 256;
+/// Parts of one limit's key.
+pub const KEY_PARTS_MAX: usize = 8;
+/// Limits of one list.
+pub const LIMITS_MAX: usize = 16;
+/// Limits of the process: each has tables in each shard.
+pub const ALL_LIMITS_MAX: usize = 10_000;
 pub const WEIGHT_MAX: u64 = 65_535;
+
+const MILLION: u64 = 1_000_000;
+const DAY_S: u64 = 86_400;
 
 impl Kind {
     /// The word for no value.
     pub fn unset(&self) -> &'static str {
-        match self {
-            Kind::Whole { word, .. } => word.unwrap_or(""),
-            Kind::Size { .. } => "unlimited",
-            Kind::Admin => "off",
-            Kind::Flag
-            | Kind::Duration { .. }
-            | Kind::Seconds { .. }
-            | Kind::Choice(_)
-            | Kind::Listens
-            | Kind::Congestion
-            | Kind::Token
-            | Kind::Cidrs
-            | Kind::Host
-            | Kind::Causes { .. }
-            | Kind::Statuses
-            | Kind::HashKey
-            | Kind::Cookie
-            | Kind::Method
-            | Kind::Target
-            | Kind::Authority
-            | Kind::Headers
-            | Kind::Text { .. }
-            | Kind::Webhook
-            | Kind::Structure => "",
+        if let Kind::Whole { word, .. } | Kind::Size { word, .. } = self {
+            word.unwrap_or("")
+        } else if matches!(self, Kind::Admin | Kind::Rate { .. }) {
+            "off"
+        } else {
+            ""
         }
     }
 
     /// A number of this kind, as TOML.
     pub fn number(&self, number: u64) -> String {
-        match self {
-            Kind::Duration { off: true, .. } | Kind::Seconds { .. } if number == 0 => {
-                "\"off\"".to_owned()
-            }
-            Kind::Duration { .. } | Kind::Seconds { .. } => {
-                format!("\"{}\"", show_duration(number))
-            }
-            Kind::Size { .. } => format!("\"{}\"", show_size(number)),
-            Kind::Whole { .. }
-            | Kind::Flag
-            | Kind::Choice(_)
-            | Kind::Listens
-            | Kind::Admin
-            | Kind::Congestion
-            | Kind::Token
-            | Kind::Cidrs
-            | Kind::Host
-            | Kind::Causes { .. }
-            | Kind::Statuses
-            | Kind::HashKey
-            | Kind::Cookie
-            | Kind::Method
-            | Kind::Target
-            | Kind::Authority
-            | Kind::Headers
-            | Kind::Text { .. }
-            | Kind::Webhook
-            | Kind::Structure => number.to_string(),
+        if let Kind::Seconds { .. } | Kind::Duration { off: true, .. } = self
+            && number == 0
+        {
+            "\"off\"".to_owned()
+        } else if let Kind::Duration { .. } | Kind::Seconds { .. } = self {
+            format!("\"{}\"", show_duration(number))
+        } else if let Kind::Size { .. } = self {
+            format!("\"{}\"", show_size(number))
+        } else if let Kind::Rate { .. } = self {
+            show_millionths(number)
+        } else {
+            number.to_string()
         }
+    }
+
+    /// The least and the most of a rate, in millionths: one request a day, one a microsecond.
+    pub fn rates(period_s: u64) -> (u64, u64) {
+        let least = (period_s * MILLION).div_ceil(DAY_S);
+        (least, period_s * MILLION * MILLION)
     }
 
     /// What the key takes, with its bounds, as reports and `config.toml` say it.
@@ -213,14 +230,18 @@ impl Kind {
             }
             Kind::Size {
                 min,
-                max,
-                unlimited: false,
-            } => format!("{} to {}", show_size(*min), show_size(*max)),
-            Kind::Size {
-                min,
-                max: _,
-                unlimited: true,
+                word: Some("unlimited"),
+                ..
             } => format!("\"unlimited\" or {} and more", show_size(*min)),
+            Kind::Size { min, max, word } => {
+                let word = word.map_or(String::new(), |word| format!("\"{word}\" or "));
+                format!("{word}{} to {}", show_size(*min), show_size(*max))
+            }
+            Kind::Rate { period_s } => {
+                let (least, most) = Kind::rates(*period_s);
+                let (least, most) = (show_millionths(least), show_millionths(most));
+                format!("\"off\" or {least} to {most}")
+            }
             Kind::Choice(names) => quoted(names),
             Kind::Listens => format!(
                 "\"ip:port\", \"[v6]:port\", \"unix:/path\" or a list of up to {LISTENS_MAX}"
@@ -247,6 +268,21 @@ impl Kind {
             Kind::Headers => format!("a list of \"Name: value\", up to {HEADERS_MAX}"),
             Kind::Text { max } => format!("a text of up to {max} bytes"),
             Kind::Webhook => "\"http://host:port/path\"".to_owned(),
+            Kind::LimitKey => format!(
+                "\"all\", or a list of \"ip\", \"route\", \"path\", \"user\", \"header:NAME\" and \"cookie:NAME\", up to {KEY_PARTS_MAX}"
+            ),
+            Kind::Origins => format!(
+                "a list of \"https://a.example\", \"https://*.a.example\", \"*.a.example\" or \"*\", up to {ORIGINS_MAX}"
+            ),
+            Kind::Methods => format!("a list of methods such as \"GET\", up to {METHODS_MAX}"),
+            Kind::CorsFields => {
+                format!("a list of names of header fields, up to {FIELDS_MAX}, or \"*\"")
+            }
+            Kind::FieldNames { .. } => {
+                format!("a list of names of header fields, up to {FIELDS_MAX}")
+            }
+            Kind::OwnField => "the name of a header field".to_owned(),
+            Kind::Edits { .. } => format!("a list of \"Name: value\", up to {FIELDS_MAX}"),
             Kind::Structure => String::new(),
         }
     }

@@ -7,6 +7,9 @@ use super::address::{is_token, method};
 use super::kinds::{HEADER_BYTES_MAX, Kind};
 use super::plan::HashKey;
 use super::report::{Fault, nearest};
+use crate::policy::filter::cors::Origin;
+use crate::policy::filter::headers::is_editable;
+use crate::policy::filter::template::{Template, Variable};
 
 /// What we say ourselves of every request, with the key that has a say in it, if there is one.
 const OWN_FIELDS: [(&str, Option<&str>); 4] = [
@@ -100,6 +103,113 @@ pub(super) fn show_hash_key(key: &HashKey) -> String {
         HashKey::Path => "path".to_owned(),
         HashKey::Header(name) => format!("header:{name}"),
         HashKey::Cookie(name) => format!("cookie:{name}"),
+    }
+}
+
+/// A header field that a filter writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// As it was written: `Name: value`.
+    pub text: Box<str>,
+    pub name: Box<str>,
+    pub value: Template,
+}
+
+/// What a field of a message that is passed on may say. Our own answers have more to tell.
+const EDIT_VARIABLES: [Variable; 10] = [
+    Variable::ClientIp,
+    Variable::Scheme,
+    Variable::Method,
+    Variable::Host,
+    Variable::Path,
+    Variable::Query,
+    Variable::RequestId,
+    Variable::User,
+    Variable::Route,
+    Variable::Backend,
+];
+
+pub(super) fn edit(text: &str, request: bool) -> Result<Edit, Fault> {
+    let Some((name, value)) = text.split_once(':') else {
+        let fault = Fault::new("a header field without a colon");
+        return Err(fault.hint("write \"Name: value\""));
+    };
+    let name = field_name(name, request)?;
+    let value = value.trim_matches([' ', '\t']);
+    if text.len() > HEADER_BYTES_MAX {
+        return Err(Fault::new(format!("longer than {HEADER_BYTES_MAX} bytes")));
+    }
+    if !is_field_value(value) {
+        return Err(Fault::new(format!(
+            "the value of {name} has a character that no header field has"
+        )));
+    }
+    Ok(Edit {
+        text: format!("{name}: {value}").into(),
+        value: template(value, &EDIT_VARIABLES)?,
+        name,
+    })
+}
+
+/// What may stand in a field's value, beside the line's end that follows it.
+fn is_field_value(value: &str) -> bool {
+    let mut bytes = value.bytes();
+    bytes.all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\t'))
+}
+
+pub(super) fn template(text: &str, allowed: &[Variable]) -> Result<Template, Fault> {
+    Template::parse(text, allowed).map_err(|problem| {
+        let text = problem.to_string();
+        match text.split_once("; ") {
+            Some((message, hint)) => Fault::new(message).hint(hint),
+            None => Fault::new(text),
+        }
+    })
+}
+
+/// The name of a field that may be written or removed.
+pub(super) fn field_name(text: &str, request: bool) -> Result<Box<str>, Fault> {
+    let name = cors_field(text)?;
+    match is_editable(text, request) {
+        Ok(()) => Ok(name),
+        Err(why) => Err(Fault::new(format!("{text} stays as it is")).hint(why)),
+    }
+}
+
+/// A field that we write in requests and in responses.
+pub(super) fn own_field(text: &str) -> Result<Box<str>, Fault> {
+    field_name(text, true)?;
+    field_name(text, false)
+}
+
+pub(super) fn cors_field(text: &str) -> Result<Box<str>, Fault> {
+    if !is_token(text) {
+        return Err(Fault::new(format!(
+            "\"{text}\" is no name of a header field"
+        )));
+    }
+    Ok(text.into())
+}
+
+pub(super) fn cors_method(text: &str) -> Result<Box<str>, Fault> {
+    if text == "*" {
+        return Err(Fault::new("\"*\" is no method").hint("name each of them"));
+    }
+    method(text).map(|_| text.into())
+}
+
+pub(super) fn origin(text: &str) -> Result<Origin, Fault> {
+    Origin::parse(text).map_err(Fault::new)
+}
+
+pub(super) fn show_origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Any => "*".to_owned(),
+        Origin::Exact(origin) => origin.to_string(),
+        Origin::Suffix { scheme, suffix } => match scheme {
+            Some(scheme) => format!("{scheme}://*{suffix}"),
+            None => format!("*{suffix}"),
+        },
     }
 }
 

@@ -34,8 +34,15 @@ pub(crate) enum Raw {
     Flag(bool),
     List(Vec<Node>),
     Table(Vec<Member>),
-    /// Floats and dates, which no key takes.
-    Other(&'static str),
+    /// What few keys take, or none.
+    Other(Odd),
+}
+
+#[derive(Debug)]
+pub(crate) enum Odd {
+    /// A number with a fraction, as it was written.
+    Fraction(Box<str>),
+    Noun(&'static str),
 }
 
 #[derive(Debug)]
@@ -55,7 +62,8 @@ impl Raw {
             Raw::Flag(false) => "false",
             Raw::List(_) => "a list",
             Raw::Table(_) => "a table",
-            Raw::Other(noun) => noun,
+            Raw::Other(Odd::Fraction(_)) => "a number with a fraction",
+            Raw::Other(Odd::Noun(noun)) => noun,
         }
     }
 }
@@ -236,7 +244,7 @@ impl Reader<'_> {
                 Ok((text, loose)) => Raw::Text { text, loose },
                 Err(fault) => {
                     self.notes.broken(&at, path, fault);
-                    Raw::Other("a broken substitution")
+                    Raw::Other(Odd::Noun("a broken substitution"))
                 }
             },
             DeValue::Array(items) => {
@@ -287,18 +295,18 @@ impl Reader<'_> {
 }
 
 fn leaf(value: &DeValue<'_>) -> Raw {
-    match value {
+    Raw::Other(match value {
         DeValue::Integer(integer) => {
             match i128::from_str_radix(integer.as_str(), integer.radix()) {
-                Ok(number) => Raw::Integer(number),
-                Err(_) => Raw::Other("a number far too large"),
+                Ok(number) => return Raw::Integer(number),
+                Err(_) => Odd::Noun("a number far too large"),
             }
         }
-        DeValue::Boolean(flag) => Raw::Flag(*flag),
-        DeValue::Float(_) => Raw::Other("a number with a fraction"),
-        DeValue::Datetime(_) => Raw::Other("a date"),
-        DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_) => Raw::Other("a value"),
-    }
+        DeValue::Boolean(flag) => return Raw::Flag(*flag),
+        DeValue::Float(float) => Odd::Fraction(float.as_str().into()),
+        DeValue::Datetime(_) => Odd::Noun("a date"),
+        DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_) => Odd::Noun("a value"),
+    })
 }
 
 pub(crate) fn join(path: &str, name: &str) -> String {

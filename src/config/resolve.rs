@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use super::chain::Chain;
 use super::file::{Backend as FileBackend, File, Route as FileRoute, Settings};
 use super::keys::Key;
-use super::kinds::{ALL_DOWNS, AllDown, FORMATS, LEVELS};
-use super::plan::{
-    Backend, ClientField, Cluster, Destination, Forwarding, Log, Plan, Route, Split,
-};
+use super::kinds::{ALL_DOWNS, AllDown, CLIENT_FIELDS, FORMATS, LEVELS};
+use super::limits;
+use super::plan::{Backend, Cluster, Destination, Forwarding, Log, Plan, Route, Split};
 use super::value::Value;
 use crate::h1::Limits;
 use crate::policy::adaptive;
@@ -43,6 +42,7 @@ pub(super) fn rules(file: &File) -> (Vec<Rule>, Vec<usize>) {
 pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
     let top = Chain(vec![&file.settings, defaults]);
     let mut clusters = Clusters::default();
+    let mut ids = limits::Ids::default();
     let (rules, routes) = match &file.backends {
         Some(backends) => {
             let cluster = clusters.add(SHORT_NAME, &backends.value, &top);
@@ -54,14 +54,15 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
                 priority: 0,
                 route: RouteId(0),
             };
-            (
-                vec![everything],
-                vec![top.route(SHORT_NAME.into(), Destination::One(cluster))],
-            )
+            let limits = limits::of_route(file, defaults, None);
+            let limits = limits.into_iter().map(|limit| ids.filter(limit)).collect();
+            let route = top.route(SHORT_NAME.into(), Destination::One(cluster), limits);
+            (vec![everything], vec![route])
         }
         None => {
             let names = long_clusters(file, &top, &mut clusters);
-            (rules(file).0, long_routes(file, &top, &names))
+            let routes = long_routes(file, defaults, &names, &mut ids);
+            (rules(file).0, routes)
         }
     };
     Plan {
@@ -91,12 +92,12 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
                 other => unreachable!("trusted_proxies are blocks, found {other:?}"),
             },
             via: top.text(Key::Via).unwrap_or_default(),
-            forwarded: false,
-            client_field: ClientField::XForwardedFor,
+            forwarded: top.flag(Key::Forwarded),
+            client_field: CLIENT_FIELDS[top.choice(Key::ClientField)],
         },
-        connections_per_ip_max: 0,
-        accepts_per_ip_max: 0,
-        rate_limits: Vec::new(),
+        connections_per_ip_max: top.small(Key::ConnectionsPerIp),
+        accepts_per_ip_max: top.small(Key::AcceptsPerIp),
+        rate_limits: ids.limits,
         router: Router::build(rules),
         routes,
         clusters: clusters.clusters,
@@ -132,7 +133,13 @@ fn long_clusters<'a>(file: &'a File, top: &Chain<'a>, clusters: &mut Clusters) -
     names
 }
 
-fn long_routes(file: &File, top: &Chain<'_>, names: &Names<'_>) -> Vec<Route> {
+fn long_routes(
+    file: &File,
+    defaults: &Settings,
+    names: &Names<'_>,
+    ids: &mut limits::Ids,
+) -> Vec<Route> {
+    let top = Chain(vec![&file.settings, defaults]);
     let route = |(at, route): (usize, &FileRoute)| {
         let (destination, settings) = destination(route, names)?;
         let name = route
@@ -140,7 +147,9 @@ fn long_routes(file: &File, top: &Chain<'_>, names: &Names<'_>) -> Vec<Route> {
             .as_ref()
             .map_or_else(|| format!("routes[{at}]"), |name| name.value.clone());
         let chain = top.over(settings).over(&route.settings);
-        Some(chain.route(name.into(), destination))
+        let limits = limits::of_route(file, defaults, Some((at, route)));
+        let limits = limits.into_iter().map(|limit| ids.filter(limit)).collect();
+        Some(chain.route(name.into(), destination, limits))
     };
     file.routes.iter().enumerate().filter_map(route).collect()
 }

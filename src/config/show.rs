@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::file::{Backend, File, Part, Settings};
+use super::file::{Backend, File, Limit, Part, Settings};
 use super::report::{At, Lines};
 use super::value::{array, show, string};
 use crate::policy::route::{HostPattern, MethodName, PathPattern};
@@ -33,7 +33,12 @@ pub(super) fn render(
             .iter()
             .map(|(key, found)| (*key, found.clone())),
     );
+    // A list of its own must stand before the first section.
+    if file.rate_limits.as_ref().is_some_and(Vec::is_empty) {
+        page.line("rate_limits = []");
+    }
     page.sections("", &effective);
+    page.limits("", file.rate_limits.as_deref());
     for cluster in &file.clusters {
         page.line("\n[[clusters]]");
         if let Some(name) = &cluster.name {
@@ -76,7 +81,11 @@ pub(super) fn render(
                 &route.at,
             );
         }
+        if route.rate_limits.as_ref().is_some_and(Vec::is_empty) {
+            page.line("rate_limits = []");
+        }
         page.sections("routes.", &route.settings);
+        page.limits("routes.", route.rate_limits.as_deref());
     }
     page.out
 }
@@ -97,6 +106,18 @@ impl Page<'_> {
                 self.line(&format!("\n[{prefix}{section}]"));
             }
             self.key(key.leaf(), &show(*key, &found.value), &found.at);
+        }
+    }
+
+    fn limits(&mut self, prefix: &str, limits: Option<&[Limit]>) {
+        for limit in limits.unwrap_or_default() {
+            self.line(&format!("\n[[{prefix}rate_limits]]"));
+            if let Some(name) = &limit.name {
+                self.key("name", &string(&name.value), &name.at);
+            }
+            for (key, found) in &limit.settings {
+                self.key(key.leaf(), &show(*key, &found.value), &found.at);
+            }
         }
     }
 

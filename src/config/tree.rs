@@ -4,9 +4,10 @@
 //! Invariant: what could not be read is noted and left out as `None`, so that it causes no second problem later.
 
 use super::address;
-use super::file::{Backend, Cluster, Found, Part, Route, scope};
+use super::file::{Backend, Cluster, Found, Part, Route, limit, scope};
 use super::keys::Scope;
 use super::kinds::{HOSTS_MAX, Kind, METHODS_MAX, SPLIT_MAX, WEIGHT_MAX};
+use super::limits;
 use super::list::{Item, texts};
 use super::read::{Member, Node, Raw, join};
 use super::report::{At, Fault, Notes};
@@ -95,6 +96,7 @@ pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Not
         "cluster",
         "split",
         "split_header",
+        limits::LIST,
     ];
     let (settings, own) = scope(members, Scope::Route, path, &names, notes);
     let mut route = Route {
@@ -106,6 +108,7 @@ pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Not
         cluster: None,
         split: None,
         split_header: None,
+        rate_limits: None,
         settings,
     };
     for member in &own {
@@ -116,6 +119,7 @@ pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Not
             "cluster" => route.cluster = name(node, &path, notes),
             "split" => route.split = split(node, &path, notes),
             "split_header" => route.split_header = field_name(node, &path, notes),
+            limits::LIST => route.rate_limits = Some(tables(node, &path, notes, limit)),
             "hosts" => route.hosts = patterns(node, &path, HOSTS_MAX, address::host_pattern, notes),
             "methods" => route.methods = patterns(node, &path, METHODS_MAX, address::method, notes),
             "path" => route.path = path_of(node, &path, notes).map(PathPattern::Exact),
@@ -218,7 +222,7 @@ fn field_name(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<String
     None
 }
 
-fn name(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<String>> {
+pub(super) fn name(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<String>> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     match &node.raw {
         Raw::Text { text, .. } => {

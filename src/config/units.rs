@@ -66,6 +66,33 @@ pub(crate) fn show_size(bytes: u64) -> String {
     show(bytes, SIZES)
 }
 
+/// A number that is written with up to six digits behind the point. `None` for any other text.
+pub(super) fn parse_millionths(text: &str) -> Option<u64> {
+    let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(rest) {
+        return None;
+    }
+    let rest = rest.trim_end_matches('0');
+    if rest.len() > 6 {
+        return None;
+    }
+    let millionths: u64 = format!("{rest:0<6}").parse().ok()?;
+    let whole: u64 = whole.parse().ok()?;
+    whole.checked_mul(1_000_000)?.checked_add(millionths)
+}
+
+pub(super) fn show_millionths(number: u64) -> String {
+    let (whole, rest) = (number / 1_000_000, number % 1_000_000);
+    match rest {
+        0 => whole.to_string(),
+        rest => {
+            let digits = format!("{rest:06}");
+            format!("{whole}.{}", digits.trim_end_matches('0'))
+        }
+    }
+}
+
 /// The number in the largest unit that leaves no remainder.
 fn show(number: u64, units: &[(&str, u64)]) -> String {
     let exact = units
@@ -141,6 +168,33 @@ mod tests {
         }
         assert_eq!(show_duration(90_000_000_000), "90s");
         assert_eq!(show_size(1536), "1536B");
+    }
+
+    #[test]
+    fn millionths_read_back_and_nothing_finer_is_taken() {
+        for good in ["0", "10", "0.5", "0.000001", "12.34", "1000000"] {
+            assert_eq!(show_millionths(parse_millionths(good).unwrap()), good);
+        }
+        for (text, number) in [
+            ("10.0", 10_000_000),
+            ("1.500000000", 1_500_000),
+            ("007", 7_000_000),
+        ] {
+            assert_eq!(parse_millionths(text), Some(number), "{text}");
+        }
+        for bad in [
+            "",
+            ".",
+            "1.",
+            ".5",
+            "-1",
+            "1e3",
+            "inf",
+            "0.0000001",
+            "99999999999999999999",
+        ] {
+            assert_eq!(parse_millionths(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -8,13 +8,18 @@ use std::net::SocketAddr;
 use super::address;
 use super::causes;
 use super::keys::Key;
-use super::kinds::{CAUSES_MAX, CIDRS_MAX, HEADERS_MAX, Kind, LISTENS_MAX};
+use super::kinds::{
+    CAUSES_MAX, CIDRS_MAX, FIELDS_MAX, HEADERS_MAX, Kind, LISTENS_MAX, METHODS_MAX, ORIGINS_MAX,
+};
+use super::limits;
 use super::list::list;
-use super::message;
+use super::message::{self, Edit};
 use super::plan::{Cidr, HashKey, HostPolicy, Listen, Webhook};
-use super::read::{Node, Raw};
+use super::read::{Node, Odd, Raw};
 use super::report::{Fault, Notes};
-use super::units::{parse_duration, parse_size};
+use super::units::{parse_duration, parse_millionths, parse_size};
+use crate::policy::filter::cors::Origin;
+use crate::policy::limit::KeyPart;
 use crate::policy::retry::{Causes, Statuses};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +27,7 @@ pub enum Value {
     /// The word that stands for no value: auto, off (of a listener), unlimited, an empty name.
     Unset,
     Flag(bool),
-    /// A count, bytes, or nanoseconds; 0 is off where a duration may be off.
+    /// A count, bytes, nanoseconds, or millionths of a rate; 0 is off where a duration may be off.
     Number(u64),
     /// Index into the names of its `Kind::Choice`.
     Choice(usize),
@@ -37,6 +42,12 @@ pub enum Value {
     /// Each as `Name: value`.
     Headers(Vec<Box<str>>),
     Webhook(Webhook),
+    /// Empty counts all requests as one.
+    LimitKey(Box<[KeyPart]>),
+    Origins(Vec<Origin>),
+    /// Names and other words.
+    Words(Vec<Box<str>>),
+    Edits(Vec<Edit>),
 }
 
 /// Reads the value of `key`; problems are noted under `path`.
@@ -46,11 +57,8 @@ pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Opti
         Kind::Flag => flag(&node.raw, kind).map(Value::Flag),
         Kind::Whole { min, max, word } => whole(node, kind, *min, *max, *word),
         Kind::Duration { min, max, off } => duration(node, kind, *min, *max, *off),
-        Kind::Size {
-            min,
-            max,
-            unlimited,
-        } => size(node, kind, *min, *max, *unlimited),
+        Kind::Size { min, max, word } => size(node, kind, *min, *max, *word),
+        Kind::Rate { period_s } => rate(node, kind, *period_s),
         Kind::Choice(names) => choice(node, kind, names),
         Kind::Admin => admin(node, kind),
         Kind::Congestion => optional(node, kind, |text| congestion(text, kind)),
@@ -90,6 +98,21 @@ pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Opti
         Kind::Webhook => optional(node, kind, |text| {
             address::webhook(text).map(Value::Webhook)
         }),
+        Kind::LimitKey => return limits::key(node, kind, path, notes).map(Value::LimitKey),
+        Kind::Origins => {
+            return list(node, kind, path, ORIGINS_MAX, message::origin, notes).map(Value::Origins);
+        }
+        Kind::Methods => return words(node, kind, path, METHODS_MAX, message::cors_method, notes),
+        Kind::CorsFields => return words(node, kind, path, FIELDS_MAX, message::cors_field, notes),
+        Kind::FieldNames { request } => {
+            let parse = |text: &str| message::field_name(text, *request);
+            return words(node, kind, path, FIELDS_MAX, parse, notes);
+        }
+        Kind::OwnField => optional(node, kind, |text| message::own_field(text).map(Value::Text)),
+        Kind::Edits { request } => {
+            let parse = |text: &str| message::edit(text, *request);
+            return list(node, kind, path, FIELDS_MAX, parse, notes).map(Value::Edits);
+        }
         Kind::Structure => return None,
     };
     one.map_err(|fault| notes.add(&node.at, path, fault)).ok()
@@ -118,6 +141,10 @@ pub(super) fn show(key: Key, value: &Value) -> String {
         Value::HashKey(key) => string(&message::show_hash_key(key)),
         Value::Headers(headers) => array(headers.iter().map(ToString::to_string)),
         Value::Webhook(webhook) => string(&webhook.url),
+        Value::LimitKey(parts) => limits::show_key(parts),
+        Value::Origins(origins) => array(origins.iter().map(message::show_origin)),
+        Value::Words(words) => array(words.iter().map(ToString::to_string)),
+        Value::Edits(edits) => array(edits.iter().map(|edit| edit.text.to_string())),
         Value::Host(HostPolicy::Pass) => string("pass"),
         Value::Host(HostPolicy::Backend) => string("backend"),
         Value::Host(HostPolicy::Fixed(host)) => format!("{{ fixed = {} }}", string(host)),
@@ -189,6 +216,33 @@ fn whole(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Re
         .ok_or_else(|| Fault::new(format!("{number} is not in {min} to {max}")))
 }
 
+fn rate(node: &Node, kind: &Kind, period_s: u64) -> Result<Value, Fault> {
+    let text = match &node.raw {
+        Raw::Text { text, .. } if text == "off" => return Ok(Value::Unset),
+        Raw::Text { text, loose: true } => text.trim().to_owned(),
+        Raw::Text { text, loose: false } => {
+            let fault = wrong_type(&kind.bounds(), &node.raw);
+            return Err(match parse_millionths(text) {
+                Some(_) => fault.hint(format!("write {text} without quotes")),
+                None => fault.near(text, ["off"]),
+            });
+        }
+        Raw::Integer(number) => number.to_string(),
+        Raw::Other(Odd::Fraction(text)) => text.to_string(),
+        raw @ (Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(Odd::Noun(_))) => {
+            return Err(wrong_type(&kind.bounds(), raw));
+        }
+    };
+    let (least, most) = Kind::rates(period_s);
+    let fault = || Fault::new(format!("{text} is not {}", kind.bounds()));
+    match parse_millionths(&text) {
+        Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
+        Some(0) => Err(fault().hint("write \"off\" for no limit")),
+        Some(_) => Err(fault().hint("one request a microsecond at most, one a day at least")),
+        None => Err(fault().hint("write digits, and up to six behind a point: 0.5")),
+    }
+}
+
 /// A number, or text of the environment that spells one. The error is a hint, when there is one.
 pub(crate) fn integer(raw: &Raw) -> Result<i128, Option<String>> {
     match raw {
@@ -250,7 +304,7 @@ fn duration(node: &Node, kind: &Kind, min: u64, max: u64, off: bool) -> Result<V
     }
 }
 
-fn size(node: &Node, kind: &Kind, min: u64, max: u64, unlimited: bool) -> Result<Value, Fault> {
+fn size(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Result<Value, Fault> {
     let text = match &node.raw {
         Raw::Integer(number) => {
             return Err(Fault::new(format!("{number} has no unit"))
@@ -261,12 +315,13 @@ fn size(node: &Node, kind: &Kind, min: u64, max: u64, unlimited: bool) -> Result
             return Err(wrong_type("a size such as \"32KiB\"", &node.raw));
         }
     };
-    match text {
-        "unlimited" if unlimited => return Ok(Value::Unset),
-        "off" if unlimited => {
-            return Err(Fault::new("\"off\" is no size").hint("did you mean \"unlimited\"?"));
+    match word {
+        Some(word) if text == word => return Ok(Value::Unset),
+        Some(word) if matches!(text, "off" | "unlimited") => {
+            let fault = Fault::new(format!("\"{text}\" is no size"));
+            return Err(fault.hint(format!("did you mean \"{word}\"?")));
         }
-        _ => {}
+        Some(_) | None => {}
     }
     let bytes = parse_size(text)?;
     let fine = (min..=max).contains(&bytes);
@@ -305,6 +360,17 @@ fn parsed(
     parse: impl Fn(&str) -> Result<Value, Fault>,
 ) -> Result<Value, Fault> {
     text(node, kind).and_then(parse)
+}
+
+fn words(
+    node: &Node,
+    kind: &Kind,
+    path: &str,
+    max: usize,
+    parse: impl Fn(&str) -> Result<Box<str>, Fault>,
+    notes: &mut Notes,
+) -> Option<Value> {
+    list(node, kind, path, max, parse, notes).map(Value::Words)
 }
 
 /// A text that may be empty, which sets nothing.
