@@ -445,7 +445,9 @@ fn render<I: Io>(
             rewrite.apply(request.path, request.query, out);
         }
     };
-    let rewrites = rules.rewrite.is_some() && request.target != "*";
+    // `OPTIONS *`, also as an absolute target without a path, asks about the server and not a path.
+    let has_path = request.target.starts_with('/') || request.method != Method::Options;
+    let rewrites = rules.rewrite.is_some() && has_path;
     let with = Forward {
         client_ip: &peer.ip_text,
         trusted: peer.trusted,

@@ -16,7 +16,7 @@ use std::thread::Builder;
 
 use zeroize::Zeroizing;
 
-use crate::policy::filter::basic::{Trial, matches};
+use crate::policy::filter::basic::matches;
 
 /// Passwords that may wait. At 50 ms each, the last waits for 13 s: more than most clients do.
 const QUEUE_MAX: usize = 256;
@@ -59,12 +59,12 @@ fn run(queue: &Receiver<Job>) {
 }
 
 impl Passwords {
-    /// Has the password compared. `None`: too many wait already.
-    pub fn verify(&self, trial: &Trial<'_>) -> Option<Ticket> {
+    /// Has a password compared with a hash. `None`: too many wait already.
+    pub fn verify(&self, hash: &str, password: &[u8]) -> Option<Ticket> {
         let state = Arc::new(AtomicU8::new(WAITING));
         let job = Job {
-            hash: trial.hash().into(),
-            password: Zeroizing::new(trial.password().into()),
+            hash: hash.into(),
+            password: Zeroizing::new(password.into()),
             state: Arc::clone(&state),
         };
         self.0.try_send(job).ok()?;
@@ -102,5 +102,68 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         self.answer(FAILS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `U*U`; from the tests of crypt_blowfish.
+    const HASH: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+
+    fn queue() -> (Passwords, Receiver<Job>) {
+        let (sender, queue) = sync_channel(QUEUE_MAX);
+        (Passwords(sender), queue)
+    }
+
+    #[test]
+    fn each_ticket_gets_its_answer() {
+        let (passwords, queue) = queue();
+        let cases = [(HASH, "U*U", true), (HASH, "U*V", false), ("", "", false)];
+        let tickets = cases.map(|(hash, password, _)| {
+            let ticket = passwords.verify(hash, password.as_bytes()).unwrap();
+            assert_eq!(ticket.poll(), None);
+            ticket
+        });
+        drop(passwords);
+        run(&queue);
+        for (ticket, (hash, password, fits)) in tickets.iter().zip(cases) {
+            assert_eq!(ticket.poll(), Some(fits), "{hash} {password}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_wants_to_know_is_not_found_out() {
+        let (passwords, queue) = queue();
+        let ticket = passwords.verify(HASH, b"U*U").unwrap();
+        let state = Arc::clone(&ticket.0);
+        drop(ticket);
+        drop(passwords);
+        run(&queue);
+        assert_eq!(state.load(Ordering::Relaxed), GIVEN_UP);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_its_end_answers_all() {
+        let (passwords, queue) = queue();
+        let verify = || passwords.verify(HASH, b"U*U");
+        let tickets: Vec<Ticket> = std::iter::from_fn(verify).take(QUEUE_MAX + 1).collect();
+        assert_eq!(tickets.len(), QUEUE_MAX);
+        // As if the thread had died.
+        drop(queue);
+        assert!(tickets.iter().all(|ticket| ticket.poll() == Some(false)));
+        assert!(passwords.verify(HASH, b"U*U").is_none());
+    }
+
+    #[test]
+    fn the_thread_answers() {
+        let passwords = start().unwrap();
+        let ticket = passwords.verify(HASH, b"U*U").unwrap();
+        let answer = std::iter::repeat_with(|| {
+            std::thread::yield_now();
+            ticket.poll()
+        });
+        assert_eq!(answer.flatten().next(), Some(true));
     }
 }

@@ -74,7 +74,7 @@ fn password<'f, I: Io>(
         return Ok(trial.judge(fits, &mut shard.verified.borrow_mut(), now));
     }
     let passwords = shard.shared.passwords.as_ref();
-    match passwords.and_then(|passwords| passwords.verify(&trial)) {
+    match passwords.and_then(|passwords| passwords.verify(trial.hash(), trial.password())) {
         Some(ticket) => Err(Step::Pause(Pause::Password(ticket))),
         None => Err(Step::Refuse(Reason::AccessBusy)),
     }

@@ -263,3 +263,255 @@ fn read_pair<'d>(
     let colon = pair.iter().position(|byte| *byte == b':')?;
     Some((&pair[..colon], &pair[colon + 1..]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::filter::identity::tests::with_fields;
+
+    /// Of `U*U`; from the tests of crypt_blowfish.
+    const BCRYPT: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    /// Of `password`; from the tests of the reference implementation.
+    const ARGON2ID: &str =
+        "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+    const ARGON2I: &str =
+        "$argon2i$v=19$m=256,t=2,p=1$c29tZXNhbHQ$iekCn0Y3spW+sCcFanM2xBT63UP2sghkUoHLIUpWRS8";
+
+    fn basic() -> Basic {
+        let users = [("bob", ARGON2ID), ("alice", BCRYPT), ("Jürgen", BCRYPT)];
+        let users = users.map(|(name, hash)| User::parse(&format!("{name}:{hash}")).unwrap());
+        Basic::new("corelane", users.into()).unwrap()
+    }
+
+    fn field(pair: &[u8]) -> String {
+        format!("Authorization: Basic {}\r\n", STANDARD.encode(pair))
+    }
+
+    /// What comes of it, with all passwords hashed here.
+    fn ask<'a>(
+        basic: &'a Basic,
+        fields: &str,
+        verified: &mut Verified,
+        now: Nanos,
+    ) -> Identity<'a> {
+        with_fields(fields, |request| match basic.ask(request, verified, now) {
+            Asked::Known(identity) => identity,
+            Asked::Hash(trial) => {
+                let fits = matches(trial.hash(), trial.password());
+                trial.judge(fits, verified, now)
+            }
+        })
+    }
+
+    #[test]
+    fn hashes_and_their_passwords() {
+        let cases = [
+            (BCRYPT, "U*U", true),
+            (BCRYPT, "U*U*", false),
+            (BCRYPT, "", false),
+            (ARGON2ID, "password", true),
+            (ARGON2ID, "Password", false),
+            (ARGON2I, "password", true),
+            (ARGON2I, "password ", false),
+            ("$argon2id$", "password", false),
+            ("", "", false),
+        ];
+        for (hash, password, expected) in cases {
+            let found = matches(hash, password.as_bytes());
+            assert_eq!(found, expected, "{hash} {password}");
+        }
+        for version in ["$2b$", "$2y$"] {
+            assert!(matches(&BCRYPT.replace("$2a$", version), b"U*U"));
+        }
+    }
+
+    #[test]
+    fn users_as_they_are_written() {
+        for hash in [BCRYPT, ARGON2ID, ARGON2I] {
+            let user = User::parse(&format!("alice:{hash}")).unwrap();
+            assert_eq!((&*user.name, &*user.hash), ("alice", hash));
+            assert_eq!(format!("{user:?}"), "User { name: \"alice\", .. }");
+        }
+        let long = "n".repeat(257) + ":" + BCRYPT;
+        let start = "a user's name has 1 to 256 bytes";
+        let cases = [
+            (
+                "hunter22",
+                "a user is written as name:hash; make it with `htpasswd",
+            ),
+            (&format!(":{BCRYPT}"), start),
+            (&format!("a\u{1}:{BCRYPT}"), start),
+            (&long, start),
+        ];
+        for (text, start) in cases {
+            let problem = User::parse(text).unwrap_err();
+            assert!(problem.starts_with(start), "{text}: {problem}");
+            assert!(!problem.contains("hunter22"), "{problem}");
+        }
+        assert_eq!(Basic::new("r", Vec::new()).unwrap_err(), "no users");
+        let twice = [BCRYPT, ARGON2I].map(|hash| User::parse(&format!("a:{hash}")).unwrap());
+        let problem = Basic::new("r", twice.into()).unwrap_err();
+        assert_eq!(problem, "two users with the name \"a\"");
+    }
+
+    #[test]
+    fn hashes_that_are_refused() {
+        let cases = [
+            ("hunter22", "not a bcrypt or Argon2 hash; make it with"),
+            ("", "not a bcrypt or Argon2 hash"),
+            ("$apr1$hunter22", "not a bcrypt or Argon2 hash"),
+            ("{SHA}hunter22", "not a bcrypt or Argon2 hash"),
+            (&BCRYPT.replace("2a", "2x"), "not a bcrypt or Argon2 hash"),
+            (&BCRYPT[..59], "not a whole bcrypt hash"),
+            (&format!("{BCRYPT}:x"), "not a whole bcrypt hash"),
+            (&BCRYPT.replace("$05$", "$15$"), "bcrypt of cost 15"),
+            (&BCRYPT.replace("$05$", "$03$"), "bcrypt of cost 3"),
+            (&ARGON2ID.replace("2id", "2d"), "of the forms of Argon2"),
+            (
+                &ARGON2ID.replace("m=256", "m=65537"),
+                "Argon2 with 65537 KiB",
+            ),
+            (&ARGON2ID.replace("t=2", "t=11"), "Argon2 with 11 passes"),
+            (&ARGON2ID.replace("p=1", "p=17"), "Argon2 with 17 lanes"),
+            (&ARGON2ID.replace("t=2", "t=0"), "Argon2 with impossible"),
+            (&ARGON2ID[..30], "not a whole Argon2 hash"),
+            (&ARGON2ID[..ARGON2ID.len() - 44], "not a whole Argon2 hash"),
+        ];
+        for (hash, start) in cases {
+            let problem = User::parse(&format!("a:{hash}")).unwrap_err();
+            let start = format!("the password of \"a\": {start}");
+            assert!(problem.starts_with(&start), "{hash}: {problem}");
+            assert!(!problem.contains("hunter22"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn requests_with_passwords() {
+        let wrong = Identity::Refused(Fault::Wrong);
+        let malformed = Identity::Refused(Fault::Malformed);
+        let full = [b"alice:".to_vec(), vec![b'p'; 506]].concat();
+        let overlong = [b"alice:".to_vec(), vec![b'p'; 507]].concat();
+        let huge = [b"alice:".to_vec(), vec![b'p'; 60_000]].concat();
+        let cases = [
+            (String::new(), Identity::Nobody),
+            ("Authorization: Bearer abc\r\n".to_owned(), Identity::Nobody),
+            (field(b"alice:U*U"), Identity::User("alice")),
+            (field("Jürgen:U*U".as_bytes()), Identity::User("Jürgen")),
+            (
+                field(b"bob:password").replace("Basic ", "bASIC  "),
+                Identity::User("bob"),
+            ),
+            (field(b"alice:password"), wrong),
+            (field(b"bob:U*U"), wrong),
+            (field(b"alice:"), wrong),
+            (field(b":U*U"), wrong),
+            (field(b"Alice:U*U"), wrong),
+            (field(b"alice :U*U"), wrong),
+            // Nobody's names, each beside somebody: before, between and behind the users.
+            (field(b"A:U*U"), wrong),
+            (field(b"alicf:password"), wrong),
+            (field(b"zoe:U*U"), wrong),
+            (field(b"J\xfcrgen:U*U"), wrong),
+            (field(b"alice:U*U:x"), wrong),
+            (field(&full), wrong),
+            (field(&overlong), malformed),
+            (field(&huge), malformed),
+            (field(b"alice"), malformed),
+            (field(b"alice:U*U\n"), malformed),
+            (field(b"alice:U*U\0"), malformed),
+            (field(b"al\x7fce:U*U"), malformed),
+            (field(b"alice:U*U").repeat(2), malformed),
+            ("Authorization: Basic\r\n".to_owned(), malformed),
+            (
+                "Authorization: Basic YWxpY2U6VSpV!\r\n".to_owned(),
+                malformed,
+            ),
+            (
+                "Authorization: Basic YWxpY2U6VSpVeA\r\n".to_owned(),
+                malformed,
+            ),
+            (
+                "Authorization: Basic YWxpY2U6VSpVeB==\r\n".to_owned(),
+                malformed,
+            ),
+            (
+                "Authorization: Basic YWxp Y2U6VSpV\r\n".to_owned(),
+                malformed,
+            ),
+            (
+                "Authorization: Basic username=\"alice\"\r\n".to_owned(),
+                malformed,
+            ),
+        ];
+        let basic = basic();
+        for (fields, expected) in cases {
+            let mut verified = Verified::new(&[1; 32]);
+            assert_eq!(ask(&basic, &fields, &mut verified, 0), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn every_password_costs_a_hash_whether_there_is_such_a_user_or_not() {
+        let basic = basic();
+        let verified = Verified::new(&[1; 32]);
+        let hashes = ["A", "alice", "alicf", "bob", "zoe"].map(|name| {
+            let fields = field(format!("{name}:wrong").as_bytes());
+            with_fields(&fields, |request| match basic.ask(request, &verified, 0) {
+                Asked::Known(identity) => panic!("{name}: {identity:?}"),
+                Asked::Hash(trial) => {
+                    assert_eq!(trial.password(), b"wrong");
+                    trial.hash().to_owned()
+                }
+            })
+        });
+        assert_eq!(hashes, [BCRYPT, BCRYPT, ARGON2ID, ARGON2ID, ARGON2ID]);
+    }
+
+    #[test]
+    fn what_is_known_of_a_request() {
+        let basic = basic();
+        let mut verified = Verified::new(&[1; 32]);
+        let right = field(b"alice:U*U");
+        let is_known = |basic: &Basic, fields: &str, verified: &Verified, now| {
+            with_fields(fields, |request| {
+                matches!(basic.ask(request, verified, now), Asked::Known(_))
+            })
+        };
+        assert!(!is_known(&basic, &right, &verified, 0));
+        assert_eq!(
+            ask(&basic, &right, &mut verified, 0),
+            Identity::User("alice")
+        );
+        assert_eq!(
+            ask(&basic, &field(b"alice:no"), &mut verified, 0),
+            Identity::Refused(Fault::Wrong)
+        );
+        let cases = [
+            (&*right, 0, true),
+            (&right, VERIFIED_NS - 1, true),
+            (&right, VERIFIED_NS, false),
+            (&field(b"alice:no"), 0, false),
+            (&field(b"Alice:U*U"), 0, false),
+            (&field("Jürgen:U*U".as_bytes()), 0, false),
+        ];
+        for (fields, now, expected) in cases {
+            assert_eq!(
+                is_known(&basic, fields, &verified, now),
+                expected,
+                "{fields} {now}"
+            );
+        }
+        // A new hash, and the old password is not known any more.
+        let user = User::parse(&format!("alice:{ARGON2ID}")).unwrap();
+        let changed = Basic::new("r", vec![user]).unwrap();
+        assert!(!is_known(&changed, &right, &verified, 0));
+    }
+
+    #[test]
+    fn the_challenge() {
+        let mut out = Vec::new();
+        basic().challenge(&mut out);
+        let expected = "WWW-Authenticate: Basic realm=\"corelane\", charset=\"UTF-8\"\r\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

@@ -32,7 +32,7 @@ const SHUT: u64 = 1;
 const TRIES_MAX: u32 = 256;
 
 /// As many free cells in its first set, and a key goes there without a look at the second. With 3, nine keys of ten are
-/// found in their first set, and a table with `keys_max` keys still has room for every new one.
+/// found in their first set, and of `keys_max` keys all but one in a million find room.
 const ROOMY: usize = 3;
 
 pub(super) struct Cells {
@@ -97,7 +97,7 @@ impl Cells {
 
     /// The low half of `number`, a fraction, as one of our sets.
     fn scale(&self, number: u64) -> usize {
-        ((number & 0xFFFF_FFFF) * self.sets as u64 >> 32) as usize
+        (((number & 0xFFFF_FFFF) * self.sets as u64) >> 32) as usize
     }
 
     fn set(&self, set: usize) -> &[AtomicU64; SET_WORDS] {
@@ -231,5 +231,147 @@ impl Cell<'_> {
     pub(super) fn empty(&self) -> bool {
         let put = self.word.compare_exchange(self.seen, 0, Relaxed, Relaxed);
         put.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Hasher, Seed};
+    use super::*;
+
+    fn key(number: u64) -> u64 {
+        let hasher = Hasher::new(Seed(1, 2));
+        hasher.bytes(&number.to_le_bytes()).finish()
+    }
+
+    fn put(cells: &Cells, key: u64, value: u64) -> bool {
+        let put = cells.insert(cells.place(key), value, |_| false);
+        matches!(put, Insertion::Done)
+    }
+
+    fn value(cells: &Cells, key: u64) -> Option<u64> {
+        cells.find(cells.place(key)).map(|cell| cell.value())
+    }
+
+    #[test]
+    fn keys_that_are_promised_room_find_it() {
+        for keys_max in [1, 7, 1_024, 65_536, 500_000] {
+            let cells = Cells::new(keys_max);
+            let numbers = 0..keys_max as u64;
+            let refused = numbers.filter(|number| !put(&cells, key(*number), *number));
+            let refused = refused.count();
+            assert!(refused <= keys_max / 100_000, "{refused} of {keys_max}");
+            let found = |number: &u64| value(&cells, key(*number)) == Some(*number);
+            let found = (0..keys_max as u64).filter(found).count();
+            assert_eq!(found + refused, keys_max);
+        }
+    }
+
+    #[test]
+    fn a_full_table_refuses_and_keeps_what_it_has() {
+        let cells = Cells::new(1_024);
+        let (kept, refused): (Vec<u64>, Vec<u64>) =
+            (0..10_000).partition(|number| put(&cells, key(*number), *number));
+        assert_eq!(kept.len() + refused.len(), 10_000);
+        assert!((1_500..=1_792).contains(&kept.len()), "{}", kept.len());
+        for number in kept {
+            assert_eq!(value(&cells, key(number)), Some(number));
+        }
+        for number in refused {
+            assert_eq!(value(&cells, key(number)), None);
+        }
+    }
+
+    #[test]
+    fn only_free_cells_change_keys() {
+        let cells = Cells::new(1);
+        let count = (0..100).filter(|number| put(&cells, key(*number), *number % 2));
+        let count = count.count();
+        let taken = (100..200).filter(|number| {
+            let put = cells.insert(cells.place(key(*number)), 2, |value| value == 1);
+            matches!(put, Insertion::Done)
+        });
+        let taken = taken.count();
+        assert!((1..count).contains(&taken), "{taken} of {count}");
+        let left = (0..100).filter_map(|number| value(&cells, key(number)));
+        assert_eq!(left.collect::<Vec<_>>(), vec![0; count - taken]);
+    }
+
+    #[test]
+    fn keys_that_look_alike_in_one_set_are_one_key() {
+        for sets in [2, 3, 1_000, 16_384] {
+            let cells = Cells::new(sets * SET_WORDS / 2);
+            assert_eq!(cells.sets(), sets);
+            for number in 0..1_000 {
+                let one = cells.place(key(number));
+                // The same tag, and a first set that is the other's second.
+                let low = ((one.sets[1] as u64) << 32).div_ceil(sets as u64);
+                let other = cells.place(key(number) >> VALUE_BITS << VALUE_BITS | low);
+                assert_eq!(one.tag, other.tag);
+                assert_eq!(
+                    one.sets,
+                    [other.sets[1], other.sets[0]],
+                    "{number} of {sets}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_without_a_tag_has_a_cell_nevertheless() {
+        let cells = Cells::new(16);
+        assert!(put(&cells, 5, 0));
+        assert_eq!(value(&cells, 5), Some(0));
+    }
+
+    #[test]
+    fn a_set_is_a_line_of_the_cache() {
+        for keys_max in [1, 100, 65_536] {
+            let cells = Cells::new(keys_max);
+            for set in [0, cells.sets() - 1] {
+                assert_eq!(cells.set(set).as_ptr().addr() % 64, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn who_has_changed_a_cell_first_wins() {
+        let cells = Cells::new(16);
+        assert!(put(&cells, key(1), 1));
+        let find = || cells.find(cells.place(key(1))).expect("it was put there");
+        let (first, second) = (find(), find());
+        assert!(first.replace(2));
+        assert!(!second.replace(3) && !second.empty());
+        assert_eq!(value(&cells, key(1)), Some(2));
+        assert!(find().empty());
+        assert_eq!(value(&cells, key(1)), None);
+    }
+
+    #[test]
+    fn a_gate_that_stays_shut_refuses_new_keys_only() {
+        let cells = Cells::new(1);
+        assert!(put(&cells, key(1), 1));
+        for set in 0..cells.sets() {
+            cells.set(set)[GATE].store(SHUT, Relaxed);
+        }
+        assert!(!put(&cells, key(2), 2));
+        assert_eq!(value(&cells, key(1)), Some(1));
+        let again = cells.insert(cells.place(key(1)), 5, |_| false);
+        assert!(matches!(again, Insertion::Present(cell) if cell.value() == 1));
+    }
+
+    #[test]
+    fn clearing_empties_what_is_free() {
+        let cells = Cells::new(1_024);
+        for number in 0..1_024 {
+            assert!(put(&cells, key(number), number % 2));
+        }
+        for set in 0..cells.sets() {
+            cells.clear(set, |value| value == 1);
+        }
+        for number in 0..1_024 {
+            let expected = (number % 2 == 0).then_some(0);
+            assert_eq!(value(&cells, key(number)), expected);
+        }
     }
 }

@@ -68,3 +68,60 @@ impl Counts {
         debug_assert!(false, "who leaves has entered, and is counted until then");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Hasher, Seed};
+    use super::*;
+
+    fn key(number: u64) -> u64 {
+        let hasher = Hasher::new(Seed(1, 2));
+        hasher.bytes(&number.to_le_bytes()).finish()
+    }
+
+    #[test]
+    fn as_many_as_may_be_and_no_more() {
+        let counts = Counts::new(1_024);
+        for (number, most, expected) in [
+            (1, 0, Entered::TooMany),
+            (1, 2, Entered::Yes),
+            (1, 2, Entered::Yes),
+            (1, 2, Entered::TooMany),
+            (1, 3, Entered::Yes),
+            (2, 1, Entered::Yes),
+            (2, 1, Entered::TooMany),
+        ] {
+            assert_eq!(counts.enter(key(number), most), expected, "{number} {most}");
+        }
+        counts.leave(key(1));
+        assert_eq!(counts.enter(key(1), 3), Entered::Yes);
+        assert_eq!(counts.enter(key(1), 3), Entered::TooMany);
+    }
+
+    #[test]
+    fn who_has_left_makes_room_at_once() {
+        let counts = Counts::new(1);
+        let keys: Vec<u64> = (0..1_000).map(key).collect();
+        let enter = || {
+            let entered = keys
+                .iter()
+                .filter(|key| counts.enter(**key, 1) == Entered::Yes);
+            entered.copied().collect::<Vec<u64>>()
+        };
+        let first = enter();
+        assert!((1..=14).contains(&first.len()));
+        assert_eq!(counts.enter(key(1_000), 1), Entered::Full);
+        first.iter().for_each(|key| counts.leave(*key));
+        assert_eq!(enter(), first);
+    }
+
+    #[test]
+    #[should_panic(expected = "who leaves has entered")]
+    #[cfg(debug_assertions)]
+    fn nobody_leaves_who_is_not_there() {
+        let counts = Counts::new(16);
+        assert_eq!(counts.enter(key(1), 1), Entered::Yes);
+        counts.leave(key(1));
+        counts.leave(key(1));
+    }
+}

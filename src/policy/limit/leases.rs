@@ -90,3 +90,101 @@ impl Leases {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Quota;
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+
+    fn table(burst: u32) -> Table {
+        let quota = Quota {
+            interval_ns: 100 * MS,
+            burst,
+            period_ns: 1_000 * MS,
+            requests: 10,
+        };
+        Table::new(&quota, 1_024, 2)
+    }
+
+    fn expire_all(leases: &mut Leases, table: &Table, now: Nanos) {
+        (0..ENTRIES / PART).for_each(|_| leases.expire(table, now));
+    }
+
+    fn admitted(remaining: u32, full_ms: u64, wait_ms: u64) -> Decision {
+        Decision::Admitted {
+            remaining,
+            full_ns: full_ms * MS,
+            wait_ns: wait_ms * MS,
+        }
+    }
+
+    #[test]
+    fn a_lease_is_a_part_of_the_burst() {
+        for (burst, lease, shards, expected) in [
+            (100, 8, 1, 8),
+            (100, 8, 8, 6),
+            (100, 8, 64, 1),
+            (1, 8, 1, 1),
+            (1_000_000, 1_000, u32::MAX, 1),
+        ] {
+            let leases = Leases::new(&table(burst), lease, shards);
+            assert_eq!(leases.lease, expected, "{burst} {shards}");
+        }
+    }
+
+    #[test]
+    fn requests_of_a_lease_stand_as_if_they_came_alone() {
+        let (table, other) = (table(8), table(8));
+        let mut leases = Leases::new(&table, 2, 2);
+        for at_ms in [0, 0, 0, 50, 60, 100, 350, 350, 350, 400, 2_000] {
+            let alone = other.take(7, at_ms * MS);
+            assert_eq!(leases.take(&table, 7, at_ms * MS), alone, "{at_ms}");
+        }
+    }
+
+    #[test]
+    fn other_shards_see_a_lease_until_it_is_given_back() {
+        let table = table(8);
+        let mut leases = Leases::new(&table, 2, 2);
+        assert_eq!(leases.take(&table, 7, 0), admitted(7, 100, 0));
+        assert_eq!(table.take(7, 0), admitted(5, 300, 200));
+        expire_all(&mut leases, &table, KEPT_NS - 1);
+        assert_eq!(table.take(7, KEPT_NS), admitted(5, 300, 200));
+        expire_all(&mut leases, &table, KEPT_NS);
+        assert_eq!(table.take(7, KEPT_NS), admitted(5, 300, 200));
+        // It holds nothing any more.
+        assert_eq!(leases.entries[7].left, 0);
+        expire_all(&mut leases, &table, 2 * KEPT_NS);
+        assert_eq!(table.take(7, KEPT_NS), admitted(4, 400, 300));
+    }
+
+    #[test]
+    fn two_keys_of_one_entry_do_not_take_it_from_each_other() {
+        let table = table(16);
+        let mut leases = Leases::new(&table, 4, 2);
+        // Hashes with the same low bits.
+        let (one, other) = (5, 1 << 63 | 1 << 31 | 5);
+        assert_eq!(leases.take(&table, one, 0), admitted(15, 100, 0));
+        assert_eq!(leases.take(&table, other, 0), admitted(15, 100, 0));
+        assert_eq!(leases.take(&table, other, 0), admitted(14, 200, 100));
+        assert_eq!((leases.entries[5].key, leases.entries[5].left), (one, 3));
+        assert_eq!(table.take(other, 0), admitted(13, 300, 200));
+    }
+
+    #[test]
+    fn what_is_left_of_a_bucket_is_leased_and_then_no_more() {
+        let table = table(5);
+        let mut leases = Leases::new(&table, 2, 1);
+        for remaining in (0..5).rev() {
+            let found = leases.take(&table, 7, 0);
+            let is_expected =
+                matches!(found, Decision::Admitted { remaining: r, .. } if r == remaining);
+            assert!(is_expected, "{remaining}: {found:?}");
+        }
+        let retry_ns = 100 * MS;
+        assert_eq!(leases.take(&table, 7, 0), Decision::Limited { retry_ns });
+        assert_eq!(leases.take(&table, 7, retry_ns), admitted(0, 500, 400));
+    }
+}

@@ -301,7 +301,7 @@ mod tests {
             (270 * S, 1, 0, 270 * S),
             (36 * S, 100, 4, 36 * S / 16 + 1),
             (DAY, 1, 9, DAY / 512 + 1),
-            (DAY, 1_000_000, 29, 160_933),
+            (DAY, 1_000_000, 29, 160_934),
         ] {
             let pace = Pace::new(&quota(interval_ns, burst));
             assert_eq!((pace.shift, pace.interval), (shift, interval));

@@ -136,3 +136,133 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::pace::GRACE_NS;
+    use super::super::{Hasher, Seed};
+    use super::*;
+
+    const MS: Nanos = 1_000_000;
+    const S: Nanos = 1_000 * MS;
+    const TICK_NS: Nanos = 20 * MS;
+
+    fn table(interval_ns: Nanos, burst: u32, keys_max: usize, shards: u32) -> Table {
+        let quota = Quota {
+            interval_ns,
+            burst,
+            period_ns: S,
+            requests: 1,
+        };
+        Table::new(&quota, keys_max, shards)
+    }
+
+    fn key(number: u64) -> u64 {
+        let hasher = Hasher::new(Seed(1, 2));
+        hasher.bytes(&number.to_le_bytes()).finish()
+    }
+
+    fn has_room(decision: &Decision) -> bool {
+        !matches!(decision, Decision::Full)
+    }
+
+    #[test]
+    fn a_decision_says_how_the_client_stands() {
+        let table = table(100 * MS, 3, 1_024, 1);
+        let admitted = |remaining, full_ms, wait_ms| Decision::Admitted {
+            remaining,
+            full_ns: full_ms * MS,
+            wait_ns: wait_ms * MS,
+        };
+        let limited = |retry_ms| Decision::Limited {
+            retry_ns: retry_ms * MS,
+        };
+        for (number, at_ms, expected) in [
+            (7, 1_000, admitted(2, 100, 0)),
+            (7, 1_010, admitted(1, 190, 90)),
+            (7, 1_010, admitted(0, 290, 190)),
+            (7, 1_010, limited(90)),
+            (8, 1_010, admitted(2, 100, 0)),
+            (7, 1_100, admitted(0, 300, 200)),
+            (7, 1_400, admitted(2, 100, 0)),
+        ] {
+            let found = table.take(key(number), at_ms * MS);
+            assert_eq!(found, expected, "{number} {at_ms}");
+        }
+    }
+
+    #[test]
+    fn a_full_table_frees_nobody() {
+        let table = table(S, 2, 1_024, 1);
+        let client = key(1 << 40);
+        while let Decision::Admitted { .. } = table.take(client, 0) {}
+        let came = (0..100_000).filter(|number| has_room(&table.take(key(*number), MS)));
+        let came = came.count();
+        assert!((1_500..1_792).contains(&came), "{came}");
+        assert_eq!(
+            table.take(client, MS),
+            Decision::Limited { retry_ns: S - MS }
+        );
+        // Their buckets are full again a second after their one request; then others have their room.
+        let first = |now| (200_000..210_000).any(|number| has_room(&table.take(key(number), now)));
+        assert!(!first(MS + S + GRACE_NS - 1));
+        assert!(first(MS + S + GRACE_NS));
+    }
+
+    #[test]
+    fn a_round_of_sweeps_forgets_all_that_are_full() {
+        // Keys for a shard, shards, those of them that tick, and how long a round takes.
+        for (keys_max, shards, ticking, round_s) in [
+            (65_536, 1, 1, 10),
+            (4_096, 8, 1, 10),
+            (500_000, 4, 2, 10),
+            (2_000_000, 1, 1, 10),
+        ] {
+            let table = table(MS, 1, keys_max, shards);
+            let keys = 10_000;
+            assert!((0..keys).all(|number| has_room(&table.take(key(number), 0))));
+            let kept = || {
+                let places = (0..keys).map(|number| table.cells.place(key(number)));
+                places
+                    .filter(|place| table.cells.find(*place).is_some())
+                    .count()
+            };
+            let from = S;
+            let halfway = from + round_s * S / 2;
+            for tick in (from..=halfway).step_by(TICK_NS as usize) {
+                (0..ticking).for_each(|_| table.sweep(tick));
+            }
+            assert!((1..keys as usize).contains(&kept()));
+            for tick in (halfway..=from + round_s * S + TICK_NS).step_by(TICK_NS as usize) {
+                (0..ticking).for_each(|_| table.sweep(tick));
+            }
+            assert_eq!(kept(), 0, "{keys_max} {shards}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_keeps_those_that_are_not_full() {
+        let table = table(100 * S, 1, 1_024, 1);
+        let _ = table.take(1, 0);
+        for tick in (0..90 * S).step_by(TICK_NS as usize) {
+            table.sweep(tick);
+        }
+        let expected = Decision::Limited { retry_ns: 10 * S };
+        assert_eq!(table.take(1, 90 * S), expected);
+    }
+
+    #[test]
+    fn after_a_standstill_a_sweep_does_one_round() {
+        let table = table(MS, 1, 65_536, 1);
+        for after in [0, 1_000_000 * S] {
+            table.sweep(u64::MAX / 2 + after);
+            let sets = table.cells.sets() as u64;
+            let due = u128::from(u64::MAX / 2 + after) * u128::from(sets) / u128::from(ROUND_NS);
+            let swept = table.swept.load(Relaxed);
+            assert_eq!(
+                u128::from(swept),
+                due - u128::from(sets) + u128::from(SETS_MAX)
+            );
+        }
+    }
+}

@@ -293,3 +293,186 @@ fn read_member(member: &Value) -> Option<Key> {
     key.id = text("kid").map(Into::into);
     Some(key)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // RFC 7515 appendix A.2, and the keys of RFC 8037 appendix A.2 and RFC 7515 appendix A.3.
+    const RSA: &str = r#""kty":"RSA","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ""#;
+    const ED: &str =
+        r#""kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo""#;
+    const EC: &str = r#""kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0""#;
+    const OCT: &str = r#""kty":"oct","k":"AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr8""#;
+
+    fn set(members: &[String]) -> Result<Keys, String> {
+        let members: Vec<String> = members
+            .iter()
+            .map(|member| format!("{{{member}}}"))
+            .collect();
+        Keys::from_jwks(format!(r#"{{"keys":[{}]}}"#, members.join(",")).as_bytes())
+    }
+
+    #[test]
+    fn keys_of_a_set_that_can_be_used() {
+        let rsa_of = |n: &str, e: &str| format!(r#""kty":"RSA","e":"{e}","n":"{n}""#);
+        let small = URL_SAFE_NO_PAD.encode([0xc1; 255]);
+        let large = URL_SAFE_NO_PAD.encode([0xc1; 1025]);
+        let right = URL_SAFE_NO_PAD.encode([0xc1; 256]);
+        let padded = URL_SAFE_NO_PAD.encode([vec![0], vec![0xc1; 256]].concat());
+        let cases = [
+            (RSA.to_owned(), Some(Algorithm::Rs256)),
+            (EC.to_owned(), Some(Algorithm::Es256)),
+            (ED.to_owned(), Some(Algorithm::EdDsa)),
+            (OCT.to_owned(), Some(Algorithm::Hs256)),
+            (
+                format!(r#"{RSA},"alg":"RS256","use":"sig""#),
+                Some(Algorithm::Rs256),
+            ),
+            (
+                format!(r#"{RSA},"key_ops":["sign","verify"]"#),
+                Some(Algorithm::Rs256),
+            ),
+            (rsa_of(&right, "AQAB"), Some(Algorithm::Rs256)),
+            (format!(r#"{RSA},"alg":"RS512""#), None),
+            (format!(r#"{RSA},"alg":"HS256""#), None),
+            (format!(r#"{RSA},"alg":"none""#), None),
+            (format!(r#"{RSA},"use":"enc""#), None),
+            (format!(r#"{RSA},"key_ops":["encrypt"]"#), None),
+            (rsa_of(&small, "AQAB"), None),
+            (rsa_of(&large, "AQAB"), None),
+            (rsa_of(&right, "AQ"), None),
+            (rsa_of(&right, ""), None),
+            (rsa_of(&padded, "AQAB"), None),
+            (rsa_of("+/", "AQAB"), None),
+            (r#""kty":"RSA","e":"AQAB""#.to_owned(), None),
+            (EC.replace("P-256", "P-384"), None),
+            (EC.replace("x_FE", "x_FF"), None),
+            (EC.replace(r#""x":"f8"#, r#""x":"#), None),
+            (ED.replace("Ed25519", "X25519"), None),
+            (ED.replace("11qY", "1"), None),
+            (r#""kty":"oct","k":"AAAA""#.to_owned(), None),
+            (r#""kty":"AKP","pub":"AAAA""#.to_owned(), None),
+            (r#""kid":"one""#.to_owned(), None),
+        ];
+        for (member, expected) in cases {
+            let found = set(std::slice::from_ref(&member));
+            let found = found.ok().map(|keys| keys.keys[0].algorithm);
+            assert_eq!(found, expected, "{member}");
+        }
+        // What cannot be used does no harm to the others.
+        let mixed = [r#""kty":"AKP""#.to_owned(), ED.to_owned()];
+        assert_eq!(set(&mixed).unwrap().keys.len(), 1);
+    }
+
+    #[test]
+    fn sets_that_are_refused() {
+        let many = format!(r#"{{"keys":[{}{{}}]}}"#, "{},".repeat(256));
+        let twice = format!(r#"{{"keys":[{{{ED},"kid":"a"}},{{{ED},"kid":"a"}}]}}"#);
+        let none = "no key of the set can be used for HS256, RS256, ES256 or EdDSA";
+        let cases = [
+            (
+                "",
+                "not a set of keys: EOF while parsing a value at line 1 column 0",
+            ),
+            ("[]", "not a set of keys: it has no list `keys`"),
+            (r#"{"keys":{}}"#, "not a set of keys: it has no list `keys`"),
+            (r#"{"keys":[]}"#, none),
+            (r#"{"keys":[1,null,"x",{}]}"#, none),
+            (&many, "257 keys; possible are at most 256"),
+            (&twice, "two keys for EdDSA with the kid \"a\""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(
+                Keys::from_jwks(text.as_bytes()).unwrap_err(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn public_keys_in_pem() {
+        let parts = PublicKeyComponents {
+            n: vec![0xc1; 256],
+            e: vec![1, 0, 1],
+        };
+        let der: PublicKeyX509Der<'_> = parts.as_der().unwrap();
+        // In a SubjectPublicKeyInfo for RSA, an RSAPublicKey begins behind 24 bytes.
+        let (spki, pkcs1) = (
+            STANDARD.encode(der.as_ref()),
+            STANDARD.encode(&der.as_ref()[24..]),
+        );
+        let weak = PublicKeyComponents {
+            n: vec![0xc1; 128],
+            e: vec![1, 0, 1],
+        };
+        let weak: PublicKeyX509Der<'_> = weak.as_der().unwrap();
+        let weak = STANDARD.encode(weak.as_ref());
+        // RFC 8410 section 10.1.
+        let ed = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
+        // RFC 5480: id-ecPublicKey, prime256v1, the point of RFC 7515 appendix A.3; and the head of one on P-384.
+        let ec = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEf83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEXH8UTNG72bfocs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==";
+        let ec384 = "MHYwEAYHKoZIzj0CAQYFK4EEACIDYgAEqofKIr6LBTeOscce8yCtdG4dO2KLp5uYWfdB4IJUKjhVAvJdv1UpbDpUXjhydgq3NhfeSpYmLG9dnpi/kpLcKfj0Hb0omhR86doxE7XwuMAKYLHOHX6BnXpDHXyQ6g5f";
+        let cases = [
+            ("PUBLIC KEY", &*spki, Ok(Algorithm::Rs256)),
+            ("RSA PUBLIC KEY", &*pkcs1, Ok(Algorithm::Rs256)),
+            ("PUBLIC KEY", ed, Ok(Algorithm::EdDsa)),
+            ("PUBLIC KEY", ec, Ok(Algorithm::Es256)),
+            ("PUBLIC KEY", ec384, Err("not a public key of RSA (2048")),
+            ("PUBLIC KEY", &*weak, Err("not a public key of RSA (2048")),
+            ("PUBLIC KEY", "AAAA", Err("not a public key of RSA (2048")),
+            ("PUBLIC KEY", "", Err("not a public key of RSA (2048")),
+            ("PUBLIC KEY", "A!", Err("the key is not Base64")),
+            ("PRIVATE KEY", ed, Err("a private key, which")),
+            ("RSA PRIVATE KEY", ed, Err("a private key, which")),
+            ("CERTIFICATE", ed, Err("a certificate, not")),
+            ("X", ed, Err("no `-----BEGIN PUBLIC KEY-----` in it")),
+        ];
+        for (label, body, expected) in cases {
+            let pem =
+                format!("# ours\n-----BEGIN {label}-----\r\n{body}\r\n-----END {label}-----\n");
+            let found = Keys::from_pem(pem.as_bytes());
+            match expected {
+                Ok(algorithm) => assert_eq!(found.unwrap().keys[0].algorithm, algorithm, "{body}"),
+                Err(start) => {
+                    let problem = found.unwrap_err();
+                    assert!(problem.starts_with(start), "{problem}");
+                }
+            }
+        }
+        for bad in [&b""[..], b"\xff", b"-----BEGIN PUBLIC KEY-----\nAAAA"] {
+            assert!(Keys::from_pem(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn secrets_have_a_least_length_and_are_not_shown() {
+        let secret = b"0123456789abcdef0123456789abcdef";
+        let problem = Keys::from_secret(&secret[1..]).unwrap_err();
+        assert!(problem.starts_with("a secret of 31 bytes"), "{problem}");
+        assert!(!problem.contains("123456"), "{problem}");
+        let keys = Keys::from_secret(secret).unwrap();
+        assert_eq!(format!("{keys:?}"), "[Hs256]");
+    }
+
+    #[test]
+    fn an_algorithm_leaves_its_keys() {
+        let both = || set(&[ED.to_owned(), RSA.to_owned()]).unwrap();
+        let all = both().fingerprint;
+        let only = both().only(Algorithm::Rs256).unwrap();
+        assert_eq!(format!("{only:?}"), "[Rs256]");
+        assert_ne!(only.fingerprint, all);
+        assert_eq!(
+            both().only(Algorithm::Es256).unwrap_err(),
+            "no key for ES256"
+        );
+        let names = ["HS256", "RS256", "ES256", "EdDSA"];
+        for name in names {
+            assert_eq!(Algorithm::parse(name).unwrap().name(), name);
+        }
+        for name in ["none", "hs256", "", "RS512"] {
+            assert_eq!(Algorithm::parse(name), None);
+        }
+    }
+}
