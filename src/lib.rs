@@ -34,6 +34,8 @@ pub mod queue; // requests that wait for a connection
 pub mod connect; // a new connection to a backend
 pub mod upload; // the request's way to the backend
 pub mod receive; // the response's way to the client
+pub mod encode; // a response's way to the client through an encoder
+pub mod codec; // encoders of gzip, brotli, zstd
 pub mod bypass; // what of a response moves in the kernel
 pub mod relay; // moving body bytes: copy or splice
 pub mod tunnel; // two directions of bytes after an upgrade

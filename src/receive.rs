@@ -13,6 +13,7 @@ use crate::buf::Buf;
 use crate::config::plan::{Nanos, Timeouts};
 use crate::decide::Job;
 use crate::edits::ToClient;
+use crate::encode::Encoding;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
 use crate::h1::forward::{self, Edit, Reply};
 use crate::h1::head::{Scan, Slots, parse_response};
@@ -76,21 +77,23 @@ pub enum Received {
 }
 
 /// What a final head says.
-struct Final {
+pub(crate) struct Final<'s> {
     head_len: usize,
     status: u16,
-    framing: Framing,
+    pub(crate) framing: Framing,
     reply_framing: Framing,
     drops_trailers: bool,
-    client_keep_alive: bool,
+    pub(crate) client_keep_alive: bool,
     backend_keep_alive: bool,
+    /// The body goes through an encoder.
+    encoding: Option<Box<Encoding<'s>>>,
 }
 
-enum Digest {
+enum Digest<'s> {
     More,
     /// An interim response is rendered; the head was this long.
     Interim(usize),
-    Final(Final),
+    Final(Final<'s>),
 }
 
 impl<I: Io> Receive<'_, I> {
@@ -105,7 +108,7 @@ impl<I: Io> Receive<'_, I> {
                     inbound: std::mem::take(&mut inbound),
                 },
             },
-            Ok(head) => match self.body(&head, &mut inbound, &mut out).await {
+            Ok(mut head) => match self.body(&mut head, &mut inbound, &mut out).await {
                 Err(received) => received,
                 Ok(()) => Received::Complete {
                     client_keep_alive: head.client_keep_alive,
@@ -120,7 +123,7 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Reads until the final head is complete; it is rendered into `out` and consumed from `inbound`.
-    async fn head(&self, inbound: &mut Buf, out: &mut Buf) -> Result<Final, Received> {
+    async fn head(&self, inbound: &mut Buf, out: &mut Buf) -> Result<Final<'_>, Received> {
         let mut interims = 0;
         let limit = self.shard.plan.limits.header_bytes;
         let mut scan = Scan::new();
@@ -209,7 +212,7 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Parses what has come of a head and renders it for the client.
-    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest, Reason> {
+    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest<'_>, Reason> {
         let mut slots = Slots::new();
         let job = self.job;
         let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)
@@ -231,18 +234,27 @@ impl<I: Io> Receive<'_, I> {
         }
         // With the request still on its way, its rest would be taken for the next one (RFC 9112 section 9.6).
         let keep_alive = job.keep_alive && self.sent.get() && !self.shard.is_draining();
-        let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
-        let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
-        let date = self.shard.date();
+        let (treatment, encoding) = self.treat(&response);
+        let reply_framing = match treatment.encodes() {
+            true => Framing::Chunked,
+            false => forward::reply_framing(response.framing, job.version, keep_alive),
+        };
         let backend = self.record.backend.get();
         let backend = backend.map_or("", |id| &*self.shard.plan.backends[id.0 as usize].authority);
         let edits = ToClient::of(&self.shard.plan, job, backend);
-        let drops = |name: &str| edits.as_ref().is_some_and(|edits| edits.drops(name));
+        let drops = |name: &str| {
+            let mut dropped = treatment.drops().iter();
+            edits.as_ref().is_some_and(|edits| edits.drops(name))
+                || dropped.any(|known| name.eq_ignore_ascii_case(known))
+        };
         let write = |out: &mut Vec<u8>| {
+            treatment.lines(&response, out);
             if let Some(edits) = &edits {
                 edits.write(Some(&response), out);
             }
         };
+        let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
+        let date = self.shard.date();
         let reply = Reply {
             client_version: job.version,
             keep_alive,
@@ -271,11 +283,21 @@ impl<I: Io> Receive<'_, I> {
             drops_trailers: response.nominates,
             client_keep_alive: keep_alive,
             backend_keep_alive: response.keep_alive,
+            encoding,
         }))
     }
 
     /// Sends the head in `out` and relays the body behind it.
-    async fn body(&self, head: &Final, inbound: &mut Buf, out: &mut Buf) -> Result<(), Received> {
+    async fn body(
+        &self,
+        head: &mut Final<'_>,
+        inbound: &mut Buf,
+        out: &mut Buf,
+    ) -> Result<(), Received> {
+        if let Some(mut encoding) = head.encoding.take() {
+            // Boxed: it would make every response larger.
+            return Box::pin(self.encoded(head, &mut encoding, inbound, out)).await;
+        }
         let mut decoder = Decoder::new(head.framing).dropping_trailers(head.drops_trailers);
         let mut filled = false;
         loop {
@@ -313,7 +335,7 @@ impl<I: Io> Receive<'_, I> {
     /// and its form of all that was decoded stands in `out`.
     fn check(
         &self,
-        head: &Final,
+        head: &Final<'_>,
         decoder: &mut Decoder,
         inbound: &mut Buf,
         out: &mut Buf,
@@ -347,7 +369,7 @@ impl<I: Io> Receive<'_, I> {
 
     /// Sends what is in `out` and so many bytes of `inbound` behind it; the last piece in one packet with our end, if
     /// the kernel takes it whole.
-    async fn piece(
+    pub(crate) async fn piece(
         &self,
         verbatim: usize,
         inbound: &mut Buf,
@@ -375,7 +397,7 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Reads more of the body. `false`: it has ended with the connection, as it may.
-    async fn read_body(
+    pub(crate) async fn read_body(
         &self,
         decoder: &Decoder,
         inbound: &mut Buf,
@@ -467,7 +489,10 @@ impl<I: Io> Receive<'_, I> {
         self.timer.set(due.min(glance));
     }
 
-    fn send<'s>(&'s self, out: &'s mut Buf) -> impl Future<Output = Result<(), Received>> + 's {
+    pub(crate) fn send<'s>(
+        &'s self,
+        out: &'s mut Buf,
+    ) -> impl Future<Output = Result<(), Received>> + 's {
         let bytes = out.len();
         self.send_from(out, bytes)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::backends::Balances;
 use crate::buf::{Buf, Free};
+use crate::codec::Encoders;
 use crate::config::plan::{Destination, Nanos, Plan};
 use crate::filters::Found;
 use crate::h1::answer;
@@ -70,6 +71,7 @@ pub struct Shard<I: Io> {
     /// Indexed by `BackendId`: what is concluded of the age at which it closes idle connections.
     pub suspicions: Vec<Cell<Suspicion>>,
     pub pipes: RefCell<Pipes>,
+    pub encoders: Encoders,
     /// Indexed by `ClusterId`: where this shard stands in the order of the backends, and in that of the backups.
     pub turns: Vec<[Cell<Turn>; 2]>,
     /// Weights set at run time; indexed by `ClusterId`.
@@ -224,6 +226,7 @@ impl<I: Io> Shard<I> {
             pool: RefCell::new(Pool::new(plan.backends.len())),
             suspicions: plan.backends.iter().map(|_| Cell::default()).collect(),
             pipes: RefCell::default(),
+            encoders: Encoders::default(),
             turns,
             balances: RefCell::new(plan.clusters.iter().map(|_| None).collect()),
             weights_seen: Cell::new(0),

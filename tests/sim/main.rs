@@ -11,6 +11,7 @@
 mod backend;
 mod breaker;
 mod client;
+mod compress;
 mod deadlines;
 mod every_byte;
 mod found;
@@ -26,3 +27,6 @@ mod resilience;
 mod reuse;
 mod stage;
 mod world;
+
+#[path = "../support/decode.rs"]
+mod decode;

@@ -300,6 +300,7 @@ impl Stage {
         }
         for shard in &self.shards {
             assert_eq!(shard.warm.get(), 0, "a warm slot is lost");
+            assert_eq!(shard.encoders.lent_bytes(), 0, "an encoder is lost");
         }
         let text = self.metrics_text();
         for line in text

@@ -4,6 +4,7 @@
 //! May not know: codecs. Invariant: a response that has a coding, is a range, or forbids it (no-transform) is left
 //! alone; whoever could have got another form of a response is told so (Vary).
 
+use super::Filter;
 use crate::h1::head::{Request, Response};
 use crate::h1::{Framing, Method, Version};
 
@@ -100,6 +101,15 @@ impl Coding {
 }
 
 impl Compress {
+    /// The one of a route.
+    pub fn of(filters: &[Filter]) -> Option<&Compress> {
+        // None has a higher rank.
+        let Filter::Compress(compress) = filters.last()? else {
+            return None;
+        };
+        Some(compress)
+    }
+
     /// The coding that the client likes best, with its level; `None`: responses go to it as they are. HTTP/1.0 has no
     /// chunks, and only a closing connection could end a body whose length nobody knows.
     pub fn negotiate(&self, request: &Request<'_, '_>) -> Option<Choice> {
@@ -212,16 +222,20 @@ impl Compress {
 }
 
 impl Treatment {
-    /// Whether a field of the response is left out, because it would be wrong or stands in [`Treatment::lines`].
-    pub fn drops(&self, name: &str) -> bool {
-        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+    pub fn encodes(&self) -> bool {
         match self {
-            Treatment::None | Treatment::Varies => false,
-            Treatment::Confirms => is("etag"),
+            Treatment::None | Treatment::Varies | Treatment::Confirms => false,
+            Treatment::Encodes { .. } => true,
+        }
+    }
+
+    /// Fields of the response that are left out, because they would be wrong or stand in [`Treatment::lines`].
+    pub fn drops(&self) -> &'static [&'static str] {
+        match self {
+            Treatment::None | Treatment::Varies => &[],
+            Treatment::Confirms => &["etag"],
             // Ranges would be counted in the form without coding.
-            Treatment::Encodes { .. } => {
-                is("etag") || is("accept-ranges") || is("content-encoding")
-            }
+            Treatment::Encodes { .. } => &["etag", "accept-ranges", "content-encoding"],
         }
     }
 
@@ -626,13 +640,18 @@ mod tests {
         })
     }
 
+    fn is_dropped(treatment: Treatment, name: &str) -> bool {
+        let mut drops = treatment.drops().iter();
+        drops.any(|drop| name.eq_ignore_ascii_case(drop))
+    }
+
     /// The names that are left out of those in the head, and the lines that are added.
     fn treated(status: u16, fields: &str, choice: Option<Choice>) -> (Treatment, String, String) {
         let head = format!("HTTP/1.1 {status} Some\r\n{fields}\r\n");
         with_response(&head, Method::Get, |response| {
             let treatment = compress().treat(response, Method::Get, choice);
             let names = response.headers.iter().map(|header| header.name);
-            let dropped: Vec<&str> = names.filter(|name| treatment.drops(name)).collect();
+            let dropped: Vec<&str> = names.filter(|name| is_dropped(treatment, name)).collect();
             let mut lines = Vec::new();
             treatment.lines(response, &mut lines);
             (
