@@ -26,6 +26,7 @@ use crate::receive::{Receive, Received};
 use crate::record::{End, Progress};
 use crate::relay::{self, Cut, Pace};
 use crate::shard::Shard;
+use crate::throttle::Throttle;
 use crate::timer::{NEVER, Timer};
 use crate::tunnel;
 use crate::upload::{Upload, Uploaded};
@@ -221,6 +222,7 @@ async fn streamed<I: Io>(
         patience: request.to_backend(),
         record: request.record,
         body_bytes_max: route.body_bytes_max.unwrap_or(u64::MAX),
+        throttle: Throttle::new(route.request_rate_max, shard.timers.now()),
         pace: Pace::new(
             route.body_rate_min,
             request.timeouts.client_body_ns,
@@ -302,6 +304,7 @@ impl<'b, 'r, 's, I: Io> Both<'b, 'r, 's, I> {
             record: request.record,
             timeouts: request.timeouts,
             patience: request.to_client(),
+            throttle: Throttle::new(request.route.response_rate_max, shard.timers.now()),
             sent: Cell::new(false),
             answering: Cell::new(false),
             due: Cell::new(NEVER),

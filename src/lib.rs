@@ -37,6 +37,7 @@ pub mod receive; // the response's way to the client
 pub mod encode; // a response's way to the client through an encoder
 pub mod codec; // encoders of gzip, brotli, zstd
 pub mod bypass; // what of a response moves in the kernel
+pub mod throttle; // the most bytes per second
 pub mod relay; // moving body bytes: copy or splice
 pub mod tunnel; // two directions of bytes after an upgrade
 pub mod link; // a connection to a backend, counted

@@ -23,6 +23,7 @@ use crate::metrics::Reason;
 use crate::record::Record;
 use crate::relay::{self, Cut, Patience, WATCH_NS};
 use crate::shard::{LARGE_BYTES, Shard};
+use crate::throttle::Throttle;
 use crate::timer::{Elapsed, NEVER, Timer};
 
 /// Interim responses (1xx) before the final one. More is a backend gone wrong.
@@ -41,6 +42,7 @@ pub struct Receive<'r, I: Io> {
     pub record: &'r Record,
     pub timeouts: &'r Timeouts,
     pub patience: Patience,
+    pub throttle: Throttle,
     /// The request is sent, so the first byte is due.
     pub sent: Cell<bool>,
     /// Set when a response has begun.
@@ -302,12 +304,13 @@ impl<I: Io> Receive<'_, I> {
         let mut filled = false;
         loop {
             // A body that has once filled its buffer is a long one.
-            filled |= inbound.spare() == 0;
+            filled |= inbound.spare() == 0 && !self.throttle.is_on();
             let verbatim = self.check(head, &mut decoder, inbound, out)?;
             let all_taken = verbatim == inbound.len();
             let long_chunked = filled && head.framing == Framing::Chunked;
             // The same framing on both sides: payload may bypass us.
             if all_taken
+                && !self.throttle.is_on()
                 && head.framing == head.reply_framing
                 && self
                     .bypass(&mut decoder, long_chunked, [&mut *out, &mut *inbound])
@@ -506,6 +509,13 @@ impl<I: Io> Receive<'_, I> {
         match sent {
             Ok(()) => {
                 self.record.sent(bytes as u64);
+                if self.throttle.is_on() {
+                    // Boxed: rare.
+                    let keep = self
+                        .throttle
+                        .keep(self.shard, bytes as u64, self.patience.until);
+                    Box::pin(keep).await;
+                }
                 Ok(())
             }
             Err(Cut::ToStalled) => Err(Received::ClientStalled),

@@ -12,6 +12,7 @@ use crate::metrics::{Counter, Reason};
 use crate::record::Record;
 use crate::relay::{self, Cut, Pace, Patience, SPLICE_MIN, Transfer};
 use crate::shard::{LARGE_BYTES, Shard};
+use crate::throttle::Throttle;
 use crate::timer::Timer;
 
 pub struct Upload<'u, I: Io> {
@@ -22,6 +23,7 @@ pub struct Upload<'u, I: Io> {
     pub patience: Patience,
     pub record: &'u Record,
     pub body_bytes_max: u64,
+    pub throttle: Throttle,
     pub pace: Pace,
 }
 
@@ -61,6 +63,7 @@ impl<I: Io> Upload<'_, I> {
             let verbatim = self.check(input, out, decoder, framing)?;
             let all_taken = verbatim == input.len();
             if all_taken
+                && !self.throttle.is_on()
                 && let Some(left) = decoder.remaining().filter(|left| *left >= SPLICE_MIN)
                 && self.splice(decoder, left, [&mut *out, &mut *input]).await?
             {
@@ -122,7 +125,15 @@ impl<I: Io> Upload<'_, I> {
         let (sent, back) =
             relay::send(self.backend, buf, bytes, self.timer, timers, patience).await;
         *from = back;
-        sent.map_err(backend_cut)
+        sent.map_err(backend_cut)?;
+        if self.throttle.is_on() {
+            // Boxed: rare.
+            let keep = self
+                .throttle
+                .keep(self.shard, bytes as u64, self.patience.until);
+            Box::pin(keep).await;
+        }
+        Ok(())
     }
 
     /// Sends what is in `ahead` and moves `left` bytes in the kernel behind it. `false`: that is not possible here, and
@@ -163,6 +174,7 @@ impl<I: Io> Upload<'_, I> {
     async fn read(&self, input: &mut Buf) -> Result<(), Uploaded> {
         // A body that fills its buffer gets a large one; the small one had nothing left in it.
         let full = input.is_empty()
+            && !self.throttle.is_on()
             && input.capacity() < LARGE_BYTES
             && self.record.request_bytes.get() > 0;
         if input.capacity() == 0 || full {
