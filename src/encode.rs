@@ -11,6 +11,7 @@
 use crate::buf::Buf;
 use crate::codec::Lent;
 use crate::config::plan::Nanos;
+use crate::edits::ToClient;
 use crate::h1::Framing;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink, write_chunk_head};
 use crate::h1::head::Response;
@@ -32,12 +33,56 @@ pub(crate) struct Encoding<'s> {
     streams: bool,
 }
 
+/// What the route's filters make of a response.
+pub(crate) struct Treated<'s> {
+    treatment: Treatment,
+    edits: Option<ToClient<'s>>,
+    /// For the body, if it has one.
+    pub(crate) encoding: Option<Box<Encoding<'s>>>,
+}
+
+impl Treated<'_> {
+    pub(crate) fn is_edited(&self) -> bool {
+        self.edits.is_some()
+    }
+
+    pub(crate) fn drops(&self, name: &str) -> bool {
+        let mut dropped = self.treatment.drops().iter();
+        dropped.any(|known| name.eq_ignore_ascii_case(known))
+            || self.edits.as_ref().is_some_and(|edits| edits.drops(name))
+    }
+
+    /// Appends what the response gets in place of that, and besides.
+    pub(crate) fn write(&self, response: &Response<'_, '_>, out: &mut Vec<u8>) {
+        self.treatment.lines(response, out);
+        if let Some(edits) = &self.edits {
+            edits.write(Some(response), out);
+        }
+    }
+
+    /// Nobody knows the length of what an encoder will give. `other`: that of the response as it is.
+    pub(crate) fn framing(&self, other: Framing) -> Framing {
+        match self.treatment.encodes() {
+            true => Framing::Chunked,
+            false => other,
+        }
+    }
+}
+
 impl<'r, I: Io> Receive<'r, I> {
-    /// What compression makes of a response, with the encoder for its body, if it has one.
-    pub(crate) fn treat(
-        &self,
-        response: &Response<'_, '_>,
-    ) -> (Treatment, Option<Box<Encoding<'r>>>) {
+    pub(crate) fn treat(&self, response: &Response<'_, '_>) -> Treated<'r> {
+        let plan = &self.shard.plan;
+        let backend = self.record.backend.get();
+        let backend = backend.map_or("", |id| &*plan.backends[id.0 as usize].authority);
+        let (treatment, encoding) = self.judge(response);
+        Treated {
+            treatment,
+            edits: ToClient::of(plan, self.job, backend),
+            encoding,
+        }
+    }
+
+    fn judge(&self, response: &Response<'_, '_>) -> (Treatment, Option<Box<Encoding<'r>>>) {
         let shard = self.shard;
         let route = self.job.route;
         let route = route.map(|route| &shard.plan.routes[route.0 as usize]);

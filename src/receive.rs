@@ -12,7 +12,6 @@ use std::pin::pin;
 use crate::buf::Buf;
 use crate::config::plan::{Nanos, Timeouts};
 use crate::decide::Job;
-use crate::edits::ToClient;
 use crate::encode::Encoding;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink};
 use crate::h1::forward::{self, Edit, Reply};
@@ -88,7 +87,7 @@ pub(crate) struct Final<'s> {
     pub(crate) client_keep_alive: bool,
     backend_keep_alive: bool,
     /// The body goes through an encoder.
-    encoding: Option<Box<Encoding<'s>>>,
+    pub(crate) encoding: Option<Box<Encoding<'s>>>,
 }
 
 enum Digest<'s> {
@@ -110,14 +109,24 @@ impl<I: Io> Receive<'_, I> {
                     inbound: std::mem::take(&mut inbound),
                 },
             },
-            Ok(mut head) => match self.body(&mut head, &mut inbound, &mut out).await {
-                Err(received) => received,
-                Ok(()) => Received::Complete {
-                    client_keep_alive: head.client_keep_alive,
-                    backend_keep_alive: head.backend_keep_alive,
-                    leftover: !inbound.is_empty(),
-                },
-            },
+            Ok(mut head) => {
+                let delivered = match head.encoding.take() {
+                    None => self.body(&head, &mut inbound, &mut out).await,
+                    // Boxed: it would make every response larger.
+                    Some(mut encoding) => {
+                        let encoded = self.encoded(&head, &mut encoding, &mut inbound, &mut out);
+                        Box::pin(encoded).await
+                    }
+                };
+                match delivered {
+                    Err(received) => received,
+                    Ok(()) => Received::Complete {
+                        client_keep_alive: head.client_keep_alive,
+                        backend_keep_alive: head.backend_keep_alive,
+                        leftover: !inbound.is_empty(),
+                    },
+                }
+            }
         };
         self.shard.give(inbound);
         self.shard.give(out);
@@ -236,25 +245,11 @@ impl<I: Io> Receive<'_, I> {
         }
         // With the request still on its way, its rest would be taken for the next one (RFC 9112 section 9.6).
         let keep_alive = job.keep_alive && self.sent.get() && !self.shard.is_draining();
-        let (treatment, encoding) = self.treat(&response);
-        let reply_framing = match treatment.encodes() {
-            true => Framing::Chunked,
-            false => forward::reply_framing(response.framing, job.version, keep_alive),
-        };
-        let backend = self.record.backend.get();
-        let backend = backend.map_or("", |id| &*self.shard.plan.backends[id.0 as usize].authority);
-        let edits = ToClient::of(&self.shard.plan, job, backend);
-        let drops = |name: &str| {
-            let mut dropped = treatment.drops().iter();
-            edits.as_ref().is_some_and(|edits| edits.drops(name))
-                || dropped.any(|known| name.eq_ignore_ascii_case(known))
-        };
-        let write = |out: &mut Vec<u8>| {
-            treatment.lines(&response, out);
-            if let Some(edits) = &edits {
-                edits.write(Some(&response), out);
-            }
-        };
+        let treated = self.treat(&response);
+        let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
+        let reply_framing = treated.framing(reply_framing);
+        let drops = |name: &str| treated.drops(name);
+        let write = |out: &mut Vec<u8>| treated.write(&response, out);
         let keep_alive = keep_alive && reply_framing != Framing::UntilClose;
         let date = self.shard.date();
         let reply = Reply {
@@ -265,7 +260,7 @@ impl<I: Io> Receive<'_, I> {
             via,
             date: &date,
             set_cookie: self.cookie.as_deref(),
-            edit: edits.is_some().then_some(Edit {
+            edit: treated.is_edited().then_some(Edit {
                 drops: &drops,
                 write: &write,
             }),
@@ -285,21 +280,17 @@ impl<I: Io> Receive<'_, I> {
             drops_trailers: response.nominates,
             client_keep_alive: keep_alive,
             backend_keep_alive: response.keep_alive,
-            encoding,
+            encoding: treated.encoding,
         }))
     }
 
     /// Sends the head in `out` and relays the body behind it.
     async fn body(
         &self,
-        head: &mut Final<'_>,
+        head: &Final<'_>,
         inbound: &mut Buf,
         out: &mut Buf,
     ) -> Result<(), Received> {
-        if let Some(mut encoding) = head.encoding.take() {
-            // Boxed: it would make every response larger.
-            return Box::pin(self.encoded(head, &mut encoding, inbound, out)).await;
-        }
         let mut decoder = Decoder::new(head.framing).dropping_trailers(head.drops_trailers);
         let mut filled = false;
         loop {
