@@ -23,7 +23,7 @@ use crate::policy::filter::basic::Verified;
 use crate::policy::filter::jwt::Tokens;
 use crate::policy::hedge::Delay;
 use crate::policy::idle::Suspicion;
-use crate::policy::limit::{Decision, Leases, LimitId, Mode};
+use crate::policy::limit::{Leases, Mode};
 use crate::policy::{BackendId, ClusterId};
 use crate::pool::Pool;
 use crate::queue::Queue;
@@ -108,7 +108,7 @@ pub struct Shard<I: Io> {
     /// Copies of requests under way.
     pub copies: Cell<u32>,
     /// Indexed by `LimitId`; of the leased ones.
-    leases: Vec<Option<RefCell<Leases>>>,
+    pub leases: Vec<Option<RefCell<Leases>>>,
     /// Passwords that were right lately, and tokens that were genuine.
     pub verified: RefCell<Verified>,
     pub tokens: RefCell<Tokens>,
@@ -347,26 +347,6 @@ impl<I: Io> Shard<I> {
         let next = self.random.get().wrapping_add(1);
         self.random.set(next);
         hash(&next.to_le_bytes())
-    }
-
-    /// Whether a request with this key may pass the limit now.
-    pub fn take(&self, id: LimitId, key: u64, now: Nanos) -> Decision {
-        let table = &self.shared.tables.limits[id.0 as usize];
-        match &self.leases[id.0 as usize] {
-            None => table.take(key, now),
-            Some(leases) => leases.borrow_mut().take(table, key, now),
-        }
-    }
-
-    /// Gives back what was taken ahead, and forgets keys that say nothing any more.
-    fn sweep_limits(&self) {
-        let now = self.io.now();
-        for (leases, table) in self.leases.iter().zip(&self.shared.tables.limits) {
-            if let Some(leases) = leases {
-                leases.borrow_mut().expire(table, now);
-            }
-        }
-        self.shared.tables.sweep(now);
     }
 
     /// Takes over weights that an operator has changed.

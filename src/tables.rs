@@ -7,7 +7,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::config::plan::{Nanos, Plan};
-use crate::policy::limit::{Counts, Decision, Entered, Hasher, Quota, Seed, Table};
+use crate::io::Io;
+use crate::policy::limit::{Counts, Decision, Entered, Hasher, LimitId, Quota, Seed, Table};
+use crate::shard::Shard;
 
 /// Addresses with open connections, and clients with requests in flight, per shard.
 const KEYS_PER_SHARD: usize = 65_536;
@@ -115,5 +117,27 @@ fn enters(counts: Option<&Counts>, key: u64, most: u32) -> bool {
     match counts.map(|counts| counts.enter(key, most)) {
         Some(Entered::Yes) => true,
         Some(Entered::TooMany | Entered::Full) | None => false,
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// Whether a request with this key may pass the limit now.
+    pub fn take(&self, id: LimitId, key: u64, now: Nanos) -> Decision {
+        let table = &self.shared.tables.limits[id.0 as usize];
+        match &self.leases[id.0 as usize] {
+            None => table.take(key, now),
+            Some(leases) => leases.borrow_mut().take(table, key, now),
+        }
+    }
+
+    /// Gives back what was taken ahead, and forgets keys that say nothing any more.
+    pub fn sweep_limits(&self) {
+        let now = self.io.now();
+        for (leases, table) in self.leases.iter().zip(&self.shared.tables.limits) {
+            if let Some(leases) = leases {
+                leases.borrow_mut().expire(table, now);
+            }
+        }
+        self.shared.tables.sweep(now);
     }
 }
