@@ -7,7 +7,7 @@
 mod heads;
 
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use corelane::h1::head::{Slots, parse_request, parse_response};
 use corelane::h1::{Framing, Limits, Method, Version};
 use corelane::log::{AccessLine, Clock, write_line};
 use corelane::policy::balance::{Algorithm, Balance, SHARE_WHOLE, View};
+use corelane::policy::limit::{Decision, Fields, Hasher, Leases, Quota, Seed, Table, fields};
 use corelane::policy::route::{Conditions, HostPattern, PathPattern, Router, Rule};
 use corelane::policy::{BackendId, RouteId};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -255,6 +256,99 @@ fn balance(criterion: &mut Criterion) {
     group.finish();
 }
 
+const fn quota(interval_ns: u64, burst: u32) -> Quota {
+    Quota {
+        interval_ns,
+        burst,
+        period_ns: 1_000_000_000,
+        requests: 1,
+    }
+}
+
+/// The key of a client's address.
+fn client(number: u32) -> u64 {
+    let ip = IpAddr::V4(Ipv4Addr::from_bits(black_box(number)));
+    Hasher::new(Seed(1, 2)).ip(ip).finish()
+}
+
+/// A check is the hash of an address and a request taken. Clients come in an order that no cache foresees.
+fn limit(criterion: &mut Criterion) {
+    const LAVISH: Quota = quota(1_000, 1_000_000);
+    const MEAN: Quota = quota(1_000_000_000_000, 1);
+    let mut group = criterion.benchmark_group("limit");
+    let (mut number, mut now) = (0_u32, 0_u64);
+    group.bench_function("key", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            client(number)
+        });
+    });
+    for (name, quota) in [("admitted", LAVISH), ("limited", MEAN)] {
+        for count in [1, 1_u32 << 20] {
+            let table = Table::new(&quota, count as usize, 1);
+            for number in 0..count {
+                let _ = table.take(client(number), 0);
+            }
+            group.bench_function(BenchmarkId::new(name, count), |bencher| {
+                bencher.iter(|| {
+                    number = number.wrapping_mul(0x9E37_79B1).wrapping_add(1);
+                    now += 100;
+                    table.take(client(number % count), now)
+                });
+            });
+        }
+    }
+    // What was inserted is soon forgotten, or never.
+    for (name, quota) in [("new", LAVISH), ("full", MEAN)] {
+        let table = Table::new(&quota, 1 << 16, 1);
+        for number in 0..1 << 20 {
+            let _ = table.take(client(number), now);
+        }
+        number = 1 << 20;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                number += 1;
+                now += 1_000_000;
+                table.take(client(number), now)
+            });
+        });
+    }
+    let table = Table::new(&LAVISH, 1 << 16, 1);
+    let mut leases = Leases::new(&table, 8, 1);
+    group.bench_function("leased", |bencher| {
+        bencher.iter(|| {
+            now += 100;
+            leases.take(&table, client(1), now)
+        });
+    });
+    group.bench_function("sweep", |bencher| {
+        bencher.iter(|| {
+            now += 20_000_000;
+            table.sweep(now);
+        });
+    });
+    let decision = Decision::Admitted {
+        remaining: 9,
+        full_ns: 1_000_000,
+        wait_ns: 0,
+    };
+    let mut out = Vec::with_capacity(1024);
+    group.bench_function("fields", |bencher| {
+        bencher.iter(|| {
+            out.clear();
+            fields::write(
+                &mut out,
+                Fields::Draft,
+                "default",
+                &LAVISH,
+                black_box(&decision),
+            );
+            out.len()
+        });
+    });
+    group.finish();
+}
+
 fn access_line(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_line");
     let line = AccessLine {
@@ -311,6 +405,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = pure;
     config = quick();
-    targets = head, forwarding, body, route, balance, access_line
+    targets = head, forwarding, body, route, balance, limit, access_line
 }
 criterion_main!(pure);

@@ -12,7 +12,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::cells::{Cells, Insertion};
+use super::cells::{Cell, Cells, Insertion, Place};
 use super::pace::{Grant, Moment, Pace};
 use super::{Decision, Quota};
 use crate::policy::Nanos;
@@ -77,25 +77,11 @@ impl Table {
 
     /// Up to `most` requests by one change of the bucket.
     pub(super) fn take_most(&self, key: u64, now: Nanos, most: u32) -> Answer {
-        let place = self.cells.place(key);
-        let moment = self.pace.at(now);
-        let mut found = self.cells.find(place);
-        // Each turn that is lost was won by another shard, and there is only so much to win.
+        let mut take = Take::begin(self, key, now, most);
+        // Each step that is lost was won by another shard, and there is only so much to win.
         loop {
-            let Some(cell) = found else {
-                let grant = self.pace.first(moment, most);
-                let is_free = |tat| self.pace.is_over(tat, moment);
-                match self.cells.insert(place, grant.tat, is_free) {
-                    Insertion::Done => return Answer::Granted(grant, moment),
-                    Insertion::Present(cell) => found = Some(cell),
-                    Insertion::Full => return Answer::Full,
-                }
-                continue;
-            };
-            match self.pace.charge(cell.value(), moment, most) {
-                Ok(grant) if cell.replace(grant.tat) => return Answer::Granted(grant, moment),
-                Ok(_) => found = self.cells.find(place),
-                Err(retry_ns) => return Answer::Limited { retry_ns },
+            if let Some(answer) = take.step() {
+                return answer;
             }
         }
     }
@@ -133,6 +119,53 @@ impl Table {
                 let set = (number % sets) as usize;
                 self.cells.clear(set, |tat| self.pace.is_over(tat, moment));
             }
+        }
+    }
+}
+
+/// A bucket that has been looked at and will be changed, if nobody else does so first.
+struct Take<'a> {
+    table: &'a Table,
+    place: Place,
+    moment: Moment,
+    most: u32,
+    found: Option<Cell<'a>>,
+}
+
+impl<'a> Take<'a> {
+    fn begin(table: &'a Table, key: u64, now: Nanos, most: u32) -> Take<'a> {
+        let place = table.cells.place(key);
+        Take {
+            table,
+            place,
+            moment: table.pace.at(now),
+            most,
+            found: table.cells.find(place),
+        }
+    }
+
+    /// Changes the bucket, or looks at it again.
+    fn step(&mut self) -> Option<Answer> {
+        let (pace, cells, moment) = (&self.table.pace, &self.table.cells, self.moment);
+        let Some(cell) = &self.found else {
+            let grant = pace.first(moment, self.most);
+            let is_free = |tat| pace.is_over(tat, moment);
+            return match cells.insert(self.place, grant.tat, is_free) {
+                Insertion::Done => Some(Answer::Granted(grant, moment)),
+                Insertion::Present(cell) => {
+                    self.found = Some(cell);
+                    None
+                }
+                Insertion::Full => Some(Answer::Full),
+            };
+        };
+        match pace.charge(cell.value(), moment, self.most) {
+            Ok(grant) if cell.replace(grant.tat) => Some(Answer::Granted(grant, moment)),
+            Ok(_) => {
+                self.found = cells.find(self.place);
+                None
+            }
+            Err(retry_ns) => Some(Answer::Limited { retry_ns }),
         }
     }
 }
@@ -263,6 +296,130 @@ mod tests {
                 u128::from(swept),
                 due - u128::from(sets) + u128::from(SETS_MAX)
             );
+        }
+    }
+
+    /// Xorshift.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % n
+        }
+    }
+
+    const SEEDS: u64 = 10;
+    const KEYS: u64 = 24;
+
+    /// Shards whose steps come in an order made from a seed.
+    struct Steps<'a> {
+        table: &'a Table,
+        random: Random,
+        clock: Nanos,
+        /// What each shard is about to do: the number of a key, and since when.
+        takes: Vec<Option<(u64, Nanos, Take<'a>)>>,
+        /// When, of each key.
+        admitted: Vec<Vec<Nanos>>,
+        full: u32,
+        lost: u32,
+    }
+
+    impl Steps<'_> {
+        fn step(&mut self, shard: usize) {
+            let table = self.table;
+            let (number, now, mut take) = self.takes[shard].take().unwrap_or_else(|| {
+                let number = self.random.below(KEYS);
+                (
+                    number,
+                    self.clock,
+                    Take::begin(table, key(number), self.clock, 1),
+                )
+            });
+            match take.step() {
+                Some(Answer::Granted(..)) => self.admitted[number as usize].push(now),
+                Some(Answer::Limited { .. }) => {}
+                Some(Answer::Full) => self.full += 1,
+                None => {
+                    self.lost += 1;
+                    self.takes[shard] = Some((number, now, take));
+                }
+            }
+        }
+
+        /// A shard looks at a bucket, and others come before it.
+        fn begin(&mut self, shard: usize) {
+            let number = self.random.below(KEYS);
+            let take = Take::begin(self.table, key(number), self.clock, 1);
+            self.takes[shard] = Some((number, self.clock, take));
+        }
+
+        /// So late that all are full, and nobody's clock is as late as that.
+        fn pause(&mut self) {
+            for shard in 0..self.takes.len() {
+                while self.takes[shard].is_some() {
+                    self.step(shard);
+                }
+            }
+            self.clock += GRACE_NS + 10 * MS;
+        }
+
+        fn clear(&self) {
+            let (pace, moment) = (&self.table.pace, self.table.pace.at(self.clock));
+            for set in 0..self.table.cells.sets() {
+                self.table.cells.clear(set, |tat| pace.is_over(tat, moment));
+            }
+        }
+    }
+
+    /// Between what one shard sees of a bucket and what it makes of it, others change the bucket, forget it, or give
+    /// its cell to another key.
+    #[test]
+    fn whatever_the_order_of_steps_no_window_has_too_much() {
+        const BURST: u32 = 4;
+        for (shards, seed) in [1, 2, 8, 64]
+            .into_iter()
+            .flat_map(|shards| (1..=SEEDS).map(move |seed| (shards, seed)))
+        {
+            // Two sets for all keys: cells change keys all the time.
+            let table = table(MS, BURST, 8, 1);
+            let mut steps = Steps {
+                table: &table,
+                random: Random(seed),
+                clock: 0,
+                takes: (0..shards).map(|_| None).collect(),
+                admitted: vec![Vec::new(); KEYS as usize],
+                full: 0,
+                lost: 0,
+            };
+            for _ in 0..20_000 {
+                let shard = steps.random.below(shards as u64) as usize;
+                match steps.random.below(64) {
+                    0 => steps.pause(),
+                    1 => steps.clear(),
+                    2..8 => steps.clock += steps.random.below(16 * MS / shards as u64),
+                    _ if steps.takes[shard].is_some() => steps.step(shard),
+                    _ => steps.begin(shard),
+                }
+            }
+            for times in &mut steps.admitted {
+                times.sort_unstable();
+                let level = |(count, at): (i64, &Nanos)| count * MS as i64 - *at as i64;
+                (0..)
+                    .zip(times.iter())
+                    .map(level)
+                    .fold(i64::MAX, |least, level| {
+                        let least = least.min(level);
+                        let burst = i64::from(BURST - 1) * MS as i64;
+                        assert!(level - least <= burst, "{shards} shards, seed {seed}");
+                        least
+                    });
+            }
+            let count: usize = steps.admitted.iter().map(Vec::len).sum();
+            assert!(count > 1_000 && steps.full > 0, "{count} {}", steps.full);
+            assert!(steps.lost > 10, "{} lost by {shards} shards", steps.lost);
         }
     }
 }
