@@ -3,6 +3,9 @@
 //! Decides: which fields and values count where. May not know: sockets, what a filter decides. Invariant: what a filter
 //! has found is in the head whoever answers: a backend or the proxy.
 
+use std::io::Write;
+use std::net::IpAddr;
+
 use crate::config::plan::{Plan, Route};
 use crate::decide::{Job, Reply};
 use crate::filters::Found;
@@ -16,7 +19,7 @@ use crate::policy::filter::cors::is_cors_field;
 use crate::policy::filter::forward_auth::ForwardAuth;
 use crate::policy::filter::headers::{Edits, Headers, is_named};
 use crate::policy::filter::request_id::RequestId;
-use crate::policy::filter::template::{Template, Values};
+use crate::policy::filter::template::{Part, Template, Values, Variable};
 use crate::policy::rewrite::{self, Own};
 use crate::shard::{Peer, Shard};
 
@@ -115,7 +118,8 @@ impl<'a> ToBackend<'a> {
 pub struct ToClient<'a> {
     headers: Option<&'a Headers>,
     found: &'a Found,
-    client_ip: String,
+    /// Where a field has it.
+    client_ip: Option<AddressText>,
     values: Values<'a>,
     https: bool,
 }
@@ -130,11 +134,9 @@ impl<'a> ToClient<'a> {
         Some(ToClient {
             headers,
             found,
-            client_ip: if edits.is_some_and(has_variables) {
-                job.client_ip.to_string()
-            } else {
-                String::new()
-            },
+            client_ip: edits
+                .is_some_and(names_client)
+                .then(|| AddressText::of(job.client_ip)),
             values: Values {
                 backend,
                 ..values(rules, job, "")
@@ -154,7 +156,7 @@ impl<'a> ToClient<'a> {
         out.extend_from_slice(&self.found.to_client);
         let Some(headers) = self.headers else { return };
         let values = Values {
-            client_ip: &self.client_ip,
+            client_ip: self.client_ip.as_ref().map_or("", AddressText::as_str),
             ..self.values
         };
         let sent = |name: &str| {
@@ -167,8 +169,33 @@ impl<'a> ToClient<'a> {
     }
 }
 
-fn has_variables(edits: &Edits) -> bool {
-    edits.write.iter().any(|(_, value)| !value.is_constant())
+fn names_client(edits: &Edits) -> bool {
+    let mut parts = edits.write.iter().flat_map(|(_, value)| &value.parts);
+    parts.any(|part| *part == Part::Variable(Variable::ClientIp))
+}
+
+/// An address as text, without an allocation.
+struct AddressText {
+    bytes: [u8; ADDRESS_BYTES_MAX],
+    length: usize,
+}
+
+/// The longest address: IPv6 with an IPv4 address in it.
+const ADDRESS_BYTES_MAX: usize = 45;
+
+impl AddressText {
+    fn of(address: IpAddr) -> Self {
+        let mut bytes = [0; ADDRESS_BYTES_MAX];
+        let mut rest = &mut bytes[..];
+        let written = write!(rest, "{address}");
+        debug_assert!(written.is_ok(), "no address is longer");
+        let length = ADDRESS_BYTES_MAX - rest.len();
+        AddressText { bytes, length }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
 }
 
 /// The values that any message of a request has.

@@ -39,8 +39,9 @@ fn a_request_allocates_nothing() {
         let received_bytes = lane.received_bytes() - received_bytes;
         // We write another head, hardly longer or shorter.
         let bytes = received_bytes / REQUESTS;
+        let other_head = if name == "filtered" { 1024 } else { 64 };
         assert!(
-            bytes.abs_diff(response_bytes) < 64,
+            bytes.abs_diff(response_bytes) < other_head,
             "{name}: {bytes} bytes came"
         );
         if allocations > allowed(name) {

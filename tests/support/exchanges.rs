@@ -3,6 +3,26 @@
 use crate::heads::{BROWSER, RESPONSE, SMALL};
 use crate::lean::{Exchange, REQUEST_END};
 
+/// What a route does that has all of it: ids, other origins, a limit, other fields.
+const FILTERS: &str = r#"
+[request_id]
+header = "X-Request-Id"
+[cors]
+origins = ["https://*.example.org"]
+credentials = true
+[rate_limit]
+requests_per_second = 1000000
+burst = 1000000
+[headers]
+request_set = ["X-Forwarded-By: corelane", "X-Route: {route}"]
+response_set = ["X-Served-By: {backend}"]
+response_remove = ["Server"]
+security = true
+"#;
+
+const ASKING: &str =
+    "GET / HTTP/1.1\r\nHost: www.example.org\r\nOrigin: https://app.example.org\r\n\r\n";
+
 /// A body of this many bytes, which ends as a request must.
 fn body(bytes: usize) -> Vec<u8> {
     let mut body = vec![b'x'; bytes - REQUEST_END.len()];
@@ -29,15 +49,17 @@ fn chunked() -> Vec<u8> {
 }
 
 /// Everything that is measured.
-pub(crate) fn all() -> [Exchange; 7] {
+pub(crate) fn all() -> [Exchange; 8] {
     let exchange = |name, request: &[u8], response| Exchange {
         name,
         request: request.to_vec(),
         response,
         is_logged: name == "logged",
+        filters: if name == "filtered" { FILTERS } else { "" },
     };
     [
         exchange("get", SMALL.as_bytes(), answer(100)),
+        exchange("filtered", ASKING.as_bytes(), answer(100)),
         exchange("browser", BROWSER.as_bytes(), answer(4096)),
         exchange("logged", BROWSER.as_bytes(), answer(4096)),
         exchange("held", &upload(2048), answer(100)),

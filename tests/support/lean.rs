@@ -31,6 +31,8 @@ pub(crate) struct Exchange {
     pub(crate) response: Vec<u8>,
     /// With an access log, which nobody keeps.
     pub(crate) is_logged: bool,
+    /// Further sections of the configuration.
+    pub(crate) filters: &'static str,
 }
 
 /// The last bytes of a request: of its head, or of its body.
@@ -84,7 +86,8 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new(exchange: Exchange) -> Lane {
-        let loaded = config::load(Source::of("lean", PLAN));
+        let plan = [PLAN, exchange.filters].concat();
+        let loaded = config::load(Source::of("lean", &plan));
         let (_, plan) = loaded.unwrap_or_else(|problems| panic!("{problems}"));
         let log = exchange.is_logged.then(|| {
             let (queue, _) = log::start(io::sink()).expect("a thread can be started");
