@@ -260,7 +260,14 @@ impl<I: Io> Asked<'_, '_, '_, I> {
                     hasher = hasher.bytes(&route.to_le_bytes());
                     continue;
                 }
-                KeyPart::Path => self.request.path.as_bytes(),
+                KeyPart::Path => {
+                    let path = self.request.path.as_bytes();
+                    if path.len() > KEY_BYTES_MAX {
+                        return None;
+                    }
+                    hasher = hasher.path(path);
+                    continue;
+                }
                 KeyPart::Header(name) => self.field(name).unwrap_or_default(),
                 KeyPart::Cookie(name) => {
                     cookie::value(self.request.headers, name).unwrap_or_default()

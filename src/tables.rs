@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::config::plan::{Nanos, Plan};
 use crate::io::Io;
+use crate::policy::RouteId;
 use crate::policy::limit::{Counts, Decision, Entered, Hasher, LimitId, Quota, Seed, Table};
 use crate::shard::Shard;
 
@@ -84,15 +85,20 @@ impl Tables {
         }
     }
 
-    /// One more request of the client, unless it has its most; then `request_leaves` is due.
-    pub fn request_enters(&self, ip: IpAddr, most: u32) -> bool {
-        enters(self.requests.as_ref(), self.key(ip), most)
+    /// One more request of the client in the route, unless it has its most; then `request_leaves` is due.
+    pub fn request_enters(&self, route: RouteId, ip: IpAddr, most: u32) -> bool {
+        enters(self.requests.as_ref(), self.request_key(route, ip), most)
     }
 
-    pub fn request_leaves(&self, ip: IpAddr) {
+    pub fn request_leaves(&self, route: RouteId, ip: IpAddr) {
         if let Some(requests) = &self.requests {
-            requests.leave(self.key(ip));
+            requests.leave(self.request_key(route, ip));
         }
+    }
+
+    fn request_key(&self, route: RouteId, ip: IpAddr) -> u64 {
+        let hasher = Hasher::new(self.seed).ip(ip);
+        hasher.bytes(&route.0.to_le_bytes()).finish()
     }
 
     /// Forgets what no longer says anything. Every shard calls it at its tick.

@@ -146,7 +146,7 @@ impl<I: Io> Drop for Seat<'_, I> {
 }
 
 /// A request's place among those that its client may have in flight.
-pub struct Place<'s, I: Io>(Option<(&'s Shard<I>, IpAddr)>);
+pub struct Place<'s, I: Io>(Option<(&'s Shard<I>, RouteId, IpAddr)>);
 
 impl<'s, I: Io> Place<'s, I> {
     /// `None` when the client has as many as it may have.
@@ -156,16 +156,16 @@ impl<'s, I: Io> Place<'s, I> {
             most => shard
                 .shared
                 .tables
-                .request_enters(client, most)
-                .then(|| Place(Some((shard, client)))),
+                .request_enters(route, client, most)
+                .then(|| Place(Some((shard, route, client)))),
         }
     }
 }
 
 impl<I: Io> Drop for Place<'_, I> {
     fn drop(&mut self) {
-        if let Some((shard, client)) = self.0 {
-            shard.shared.tables.request_leaves(client);
+        if let Some((shard, route, client)) = self.0 {
+            shard.shared.tables.request_leaves(route, client);
         }
     }
 }

@@ -108,12 +108,35 @@ fn growth_is_that_of_variants() {
 }
 
 #[test]
-fn a_limit_that_lets_one_request_a_second_through_is_measured() {
-    // Long enough for one to pass while it is counted.
-    let arguments = "--only limit --peers nginx --rounds 1 --seconds 1.5";
+fn refusals_are_measured_beside_each_other() {
+    let arguments = "--only rejected --peers nginx,haproxy,caddy --rounds 1 --seconds 0.3";
     let ran = compare(arguments, "/usr/bin:/bin");
     assert!([0, 1].contains(&ran.code), "{}{}", ran.output, ran.errors);
-    assert!(ran.output.contains("latencies at"), "{}", ran.output);
+    for part in [
+        "latencies at",
+        "CPU per request ≤ 0.9 × nginx",
+        "haproxy ",
+        "Debian's Caddy has no rate limits",
+    ] {
+        assert!(ran.output.contains(part), "no {part} in {}", ran.output);
+    }
+}
+
+#[test]
+fn filters_are_measured_beside_none() {
+    let arguments = "--only filtered --peers nginx,haproxy --rounds 1 --seconds 0.3";
+    let ran = compare(arguments, "/usr/bin:/bin");
+    assert!([0, 1].contains(&ran.code), "{}{}", ran.output, ran.errors);
+    let (_, rest) = ran.output.split_once("\n four filters\n").unwrap();
+    for name in ["corelane", "nginx", "haproxy"] {
+        let row = rest
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        let row = row.unwrap_or_else(|| panic!("no {name} in {rest}"));
+        assert!(row.contains("grown "), "{row}");
+    }
+    let verdict = "with four filters ≤ 1.05 × that with no filters";
+    assert!(rest.contains(verdict), "{rest}");
 }
 
 /// The programs of a process group that still run; who has ended may wait for somebody to ask how.

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use corelane::bench::compare::peer::{Feature, Kind, Setup};
+use corelane::bench::compare::peer::{Feature, Kind, ORIGIN, Setup};
 use corelane::mock;
 use rustix::process::{Pid, Signal, getpid, kill_process_group};
 
@@ -132,6 +132,10 @@ impl Drop for Target {
     }
 }
 
+fn plain_request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: peers.test\r\n\r\n")
+}
+
 struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -143,16 +147,23 @@ impl Client {
 
     /// Status and body. The connection goes on.
     fn get(&mut self, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: peers.test\r\n\r\n");
-        self.exchange(request.as_bytes())
+        self.exchange(plain_request(path).as_bytes())
     }
 
     fn exchange(&mut self, request: &[u8]) -> (u16, String) {
+        let (status, _, body) = self.exchange_all(request);
+        (status, body)
+    }
+
+    /// Status, head and body.
+    fn exchange_all(&mut self, request: &[u8]) -> (u16, String, String) {
         self.0.get_mut().write_all(request).unwrap();
         let (mut status, mut length) = (0, None);
+        let mut head = String::new();
         loop {
             let mut line = String::new();
             self.0.read_line(&mut line).unwrap();
+            head.push_str(&line);
             if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
                 status = rest[..3].parse().unwrap();
             }
@@ -167,7 +178,7 @@ impl Client {
         }
         let mut body = vec![0; length.expect("every answer here has a length")];
         self.0.read_exact(&mut body).unwrap();
-        (status, String::from_utf8(body).unwrap())
+        (status, head, String::from_utf8(body).unwrap())
     }
 }
 
@@ -357,6 +368,58 @@ fn a_limit_refuses_the_second_request() {
                 assert_eq!(client.get("/").0, 429, "{kind:?}");
             }
             assert_eq!(backends.count(), [1], "{kind:?}");
+        });
+    }
+}
+
+/// The value of a field in lines; `None` if it is not there.
+fn field<'t>(lines: &'t str, name: &str) -> Option<&'t str> {
+    let mut found = lines.lines().filter_map(|line| {
+        let (known, value) = line.split_once(": ")?;
+        known.eq_ignore_ascii_case(name).then_some(value)
+    });
+    let value = found.next();
+    assert_eq!(found.next(), None, "{name} twice in {lines}");
+    value
+}
+
+#[test]
+fn filters_edit_both_heads_and_refuse_nobody() {
+    // The full mock answers with the head that it got.
+    let backends = Backends::start(1, false);
+    for kind in Kind::ALL {
+        with_target(kind, &backends, 1, Feature::Filters, |target| {
+            let mut client = target.connect();
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: peers.test\r\nOrigin: {ORIGIN}\r\nX-Debug: 1\r\n\r\n"
+            );
+            let (status, head, seen) = client.exchange_all(request.as_bytes());
+            assert_eq!(status, 200, "{kind:?}");
+            let id = field(&head, "X-Request-Id");
+            assert!(id.is_some_and(|id| id.len() >= 16), "{kind:?}: {head}");
+            for (lines, name, value) in [
+                (&seen, "X-Request-Id", id),
+                (&seen, "X-Client", Some("127.0.0.1")),
+                (&seen, "X-Site", Some("bench")),
+                (&seen, "X-Debug", None),
+                (&head, "Access-Control-Allow-Origin", Some(ORIGIN)),
+                (&head, "X-Frame-Options", Some("DENY")),
+                (&head, "X-Content-Type-Options", Some("nosniff")),
+                (&head, "Vary", Some("Origin")),
+                (&head, "X-Backend", None),
+            ] {
+                assert_eq!(field(lines, name), value, "{kind:?} {name}: {lines}");
+            }
+            let exposed = field(&head, "Access-Control-Expose-Headers").unwrap_or_default();
+            assert!(exposed.eq_ignore_ascii_case("X-Request-Id"), "{kind:?}");
+            // Many within a millisecond.
+            for _ in 0..200 {
+                let (status, head, _) = client.exchange_all(plain_request("/").as_bytes());
+                assert_eq!(status, 200, "{kind:?}");
+                let other = field(&head, "X-Request-Id");
+                assert_ne!(other, field(&seen, "X-Request-Id"), "{kind:?}");
+                assert_eq!(field(&head, "Access-Control-Allow-Origin"), None);
+            }
         });
     }
 }

@@ -405,6 +405,8 @@ struct Run<'r> {
     backends: &'r Backends,
     clients: Vec<Client>,
     sides: Vec<Side>,
+    /// What the client got last, and the backend.
+    last: [Head; 2],
     lines_before: usize,
     /// The log is flushed at each tick only: looked at once per case, not once per cut.
     is_cut: bool,
@@ -451,6 +453,7 @@ impl<'r> Run<'r> {
             backends,
             clients,
             sides: backends.scripted.iter().map(|_| Side::default()).collect(),
+            last: Default::default(),
             rejected_before,
         }
     }
@@ -475,18 +478,21 @@ impl<'r> Run<'r> {
             Deed::Backend(Act::Up) => self.backends.scripted[number].up(),
             Deed::Backend(act) => act_on(&mut self.sides[number].peer, *act),
             Deed::ClientGets(message) => {
-                let head = gets(self.client(number), message, false)?;
+                let last = self.last[1].clone();
+                let head = gets(self.client(number), message, false, &last)?;
                 if let Some(cookie) = head.all("Set-Cookie").last() {
                     let pair = cookie.split(';').next().unwrap_or_default();
                     self.clients[number].cookie = pair.to_owned();
                 }
+                self.last[0] = head;
             }
             Deed::BackendGets(message) => {
                 let is_new = self.next_backend(number)?;
                 if message.is_new.is_some_and(|wanted| wanted != is_new) {
                     return Err(format!("on a new connection: {is_new}"));
                 }
-                gets(self.backend(number)?, message, true)?;
+                let last = self.last[0].clone();
+                self.last[1] = gets(self.backend(number)?, message, true, &last)?;
             }
             Deed::ClientRaw(bytes) => self.client(number).raw(bytes)?,
             Deed::BackendRaw(bytes) => {
@@ -654,9 +660,10 @@ fn sees(peer: &mut Peer, state: State) -> Result<(), String> {
     }
 }
 
-fn gets(peer: &mut Peer, message: &Message, is_request: bool) -> Result<Head, String> {
+/// `last` is the head that the other side got last.
+fn gets(peer: &mut Peer, message: &Message, is_request: bool, last: &Head) -> Result<Head, String> {
     let head = peer.head()?;
-    check_head(&head, message)?;
+    check_head(&head, message, last)?;
     let interim = head.status().is_some_and(|status| status < 200);
     let bodiless = matches!(head.status(), Some(204 | 304));
     if message.head_only || interim || bodiless {
@@ -667,7 +674,7 @@ fn gets(peer: &mut Peer, message: &Message, is_request: bool) -> Result<Head, St
     Ok(head)
 }
 
-fn check_head(head: &Head, message: &Message) -> Result<(), String> {
+fn check_head(head: &Head, message: &Message, last: &Head) -> Result<(), String> {
     let right = if message
         .start
         .starts_with(|first: char| first.is_ascii_digit())
@@ -685,6 +692,11 @@ fn check_head(head: &Head, message: &Message) -> Result<(), String> {
             Check::Field(name, value) => head.all(name) == [value.as_str()],
             Check::Present(name) => !head.all(name).is_empty(),
             Check::Absent(name) => head.all(name).is_empty(),
+            Check::Among(name, value) => head.all(name).contains(&value.as_str()),
+            Check::Begins(name, start) => {
+                matches!(head.all(name)[..], [value] if value.starts_with(start.as_str()))
+            }
+            Check::Same(name) => !head.all(name).is_empty() && head.all(name) == last.all(name),
         };
         if !right {
             return Err(format!("{check:?} in {head:?}"));

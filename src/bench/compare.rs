@@ -282,7 +282,7 @@ fn setup(
         backends: (0..variant.backends).map(address).collect(),
         routes: variant.routes,
         connections_max: open + CONNECTIONS_SPARE,
-        feature: scenario.feature,
+        feature: variant.feature,
         directory,
     }
 }

@@ -89,6 +89,12 @@ pub(crate) enum Check {
     Field(String, String),
     Present(String),
     Absent(String),
+    /// One of the fields of this name has this value.
+    Among(String, String),
+    /// Exactly one field of this name, whose value begins so.
+    Begins(String, String),
+    /// The same values as in the message that the other side got last, one at least.
+    Same(String),
 }
 
 impl Case {
@@ -264,6 +270,16 @@ impl Message {
         match word {
             "no" => self.checks.push(Check::Absent(rest.to_owned())),
             "with" => self.checks.push(Check::Present(rest.to_owned())),
+            "same" => self.checks.push(Check::Same(rest.to_owned())),
+            "among" | "begins" => {
+                let (name, value) = rest.split_once(": ")?;
+                let check = if word == "among" {
+                    Check::Among
+                } else {
+                    Check::Begins
+                };
+                self.checks.push(check(name.to_owned(), value.to_owned()));
+            }
             "body" => self.body.extend(unescape(rest)?),
             "reason" => self.reason = Some(rest.to_owned()),
             "trailer" => {

@@ -8,6 +8,7 @@
 
 pub(crate) mod load;
 pub(crate) mod peer;
+pub(crate) mod site;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -213,11 +214,17 @@ impl Proxy {
 
     /// Peak of resident memory in KiB.
     pub(crate) fn peak_memory_kib(&self) -> u64 {
+        self.kib("VmHWM:")
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    fn kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 

@@ -54,7 +54,6 @@ pub(super) struct Subject<'s> {
     pub(super) address: SocketAddr,
     /// Where the backend counts what it has answered.
     pub(super) backend: SocketAddr,
-    pub(super) feature: Feature,
 }
 
 /// How hard.
@@ -93,7 +92,7 @@ impl Meter {
         let outcome = ran.map_err(|error: RunError| error.to_string())?;
         let first = first.ok_or("the load was over before it was measured")??;
         let last = subject.read(config.duration_ns(), self.proxy_cpu)?;
-        let counted = subject.check(&outcome, &first, &last)?;
+        let counted = check(variant.feature, &outcome, &first, &last)?;
         let mut sample = Sample::default();
         let cpu = last.cpu.since(first.cpu);
         let elapsed = (last.at_ns - first.at_ns) as f64;
@@ -185,7 +184,7 @@ impl Meter {
             timeout_ns: TIMEOUT.as_nanos() as Nanos,
             requests_max: None,
             expect: Expect {
-                statuses: subject.statuses(variant),
+                statuses: statuses(variant),
                 body_bytes: variant.answer_bytes,
             },
         }
@@ -226,14 +225,6 @@ impl Meter {
 }
 
 impl Subject<'_> {
-    /// A limit refuses all but one in a second, and that one is answered: `check` says how many may be.
-    fn statuses(&self, variant: &Variant) -> Vec<u16> {
-        match self.feature {
-            Feature::Limit => vec![variant.status, 200],
-            Feature::Plain | Feature::AccessLog | Feature::Cache => vec![variant.status],
-        }
-    }
-
     fn read(&self, at_ns: Nanos, cpu_number: usize) -> Result<Reading, String> {
         let cpu = self.process.cpu();
         let counted = count(self.backend)?;
@@ -244,52 +235,65 @@ impl Subject<'_> {
             machine: Ticks::read(cpu_number),
         })
     }
+}
 
-    /// The requests between two readings, if they were all what they were to be.
-    fn check(&self, outcome: &Outcome, first: &Reading, last: &Reading) -> Result<u64, String> {
-        let total = &outcome.total;
-        let wrong = wrong(total);
-        if wrong > 0 || total.good == 0 {
-            let statuses = &total.statuses;
-            let troubles: Vec<String> = Trouble::ALL
-                .into_iter()
-                .filter(|trouble| total.count(*trouble) > 0)
-                .map(|trouble| format!("{} {}", total.count(trouble), trouble.name()))
-                .collect();
-            let troubles = troubles.join(", ");
-            return Err(format!(
-                "{wrong} of {} requests went wrong: {troubles}; statuses {statuses:?}",
-                total.requests()
-            ));
-        }
-        let all: u64 = outcome.points.iter().map(|point| point.errors).sum();
-        let early = all.saturating_sub(total.errors());
-        if early > 0 && self.feature != Feature::Limit {
-            return Err(format!("{early} requests went wrong during the warm-up"));
-        }
-        let seen = last.counted - first.counted;
-        let answered = total.answered();
-        match self.feature {
-            Feature::Plain | Feature::AccessLog => {
-                let off = (seen as f64 - answered as f64).abs();
-                // What was in flight when counting began or ended.
-                let slack = COUNT_SLACK * answered as f64 + 200.0;
-                if off > slack {
-                    return Err(format!(
-                        "{answered} answers, but the backend saw {seen} requests: something else answered"
-                    ));
-                }
-                Ok(seen)
-            }
-            // One in a second gets through a limit; an entry of a cache may be fetched again.
-            Feature::Cache | Feature::Limit if seen as f64 <= answered as f64 * 0.01 + 10.0 => {
-                Ok(answered)
-            }
-            Feature::Cache | Feature::Limit => Err(format!(
-                "of {answered} answers {seen} came from the backend: the feature is not at work"
-            )),
+/// A limit lets one request through now and then, and that one is answered: `check` says how many may be.
+fn statuses(variant: &Variant) -> Vec<u16> {
+    match variant.feature {
+        Feature::Limit => vec![variant.status, 200],
+        Feature::Plain | Feature::AccessLog | Feature::Cache | Feature::Filters => {
+            vec![variant.status]
         }
     }
+}
+
+/// The requests between two readings, if they were all what they were to be.
+fn check(
+    feature: Feature,
+    outcome: &Outcome,
+    first: &Reading,
+    last: &Reading,
+) -> Result<u64, String> {
+    let total = &outcome.total;
+    let wrong = wrong(total);
+    if wrong > 0 || total.good == 0 {
+        let statuses = &total.statuses;
+        let troubles: Vec<String> = Trouble::ALL
+            .into_iter()
+            .filter(|trouble| total.count(*trouble) > 0)
+            .map(|trouble| format!("{} {}", total.count(trouble), trouble.name()))
+            .collect();
+        let troubles = troubles.join(", ");
+        return Err(format!(
+            "{wrong} of {} requests went wrong: {troubles}; statuses {statuses:?}",
+            total.requests()
+        ));
+    }
+    let all: u64 = outcome.points.iter().map(|point| point.errors).sum();
+    let early = all.saturating_sub(total.errors());
+    if early > 0 {
+        return Err(format!("{early} requests went wrong during the warm-up"));
+    }
+    let seen = last.counted - first.counted;
+    let answered = total.answered();
+    if feature.asks_backend() {
+        let off = (seen as f64 - answered as f64).abs();
+        // What was in flight when counting began or ended.
+        let slack = COUNT_SLACK * answered as f64 + 200.0;
+        if off > slack {
+            return Err(format!(
+                "{answered} answers, but the backend saw {seen} requests: something else answered"
+            ));
+        }
+        return Ok(seen);
+    }
+    // One gets through a limit now and then; an entry of a cache may be fetched again.
+    if seen as f64 > answered as f64 * 0.01 + 10.0 {
+        return Err(format!(
+            "of {answered} answers {seen} came from the backend: the feature is not at work"
+        ));
+    }
+    Ok(answered)
 }
 
 /// Requests that make a measurement worthless. What was never sent does not: it is in the latencies with all that it
@@ -301,15 +305,25 @@ fn wrong(total: &Tally) -> u64 {
 /// One answer, read to the end of its body.
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// As it came, with the empty line.
+    pub(super) head: Vec<u8>,
     pub(super) body: Vec<u8>,
 }
 
 /// Asks for a path on a connection of its own.
-pub(super) fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
+pub(super) fn get(
+    address: SocketAddr,
+    path: &str,
+    fields: &[(String, String)],
+) -> Result<Answer, String> {
+    let more = fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let lines = more.collect::<String>() + "Connection: close\r\n";
     let asked = || -> io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        ask(&mut stream, path, "Connection: close\r\n")?;
+        ask(&mut stream, path, &lines)?;
         read_answer(&mut stream)
     };
     let bytes = asked().map_err(|error| format!("{address} gave no answer: {error}"))?;
@@ -323,15 +337,19 @@ pub(super) fn get(address: SocketAddr, path: &str) -> Result<Answer, String> {
             } else {
                 body.to_vec()
             };
-            Ok(Answer { status, body })
+            Ok(Answer {
+                status,
+                head: head.to_vec(),
+                body,
+            })
         }
         (_, _) => Err(format!("{address} gave no HTTP/1.1 answer to {path}")),
     }
 }
 
-fn ask(stream: &mut TcpStream, path: &str, field: &str) -> io::Result<()> {
+fn ask(stream: &mut TcpStream, path: &str, fields: &str) -> io::Result<()> {
     // In one write: a second one would wait for the acknowledgement of the first.
-    let request = format!("GET {path} HTTP/1.1\r\nHost: bench.example\r\n{field}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: bench.example\r\n{fields}\r\n");
     stream.write_all(request.as_bytes())
 }
 
@@ -390,7 +408,7 @@ fn content_length(head: &[u8]) -> Option<usize> {
 
 /// Requests that the backend has answered so far.
 fn count(backend: SocketAddr) -> Result<u64, String> {
-    let answer = get(backend, "/__count")?;
+    let answer = get(backend, "/__count", &[])?;
     let digits = String::from_utf8_lossy(&answer.body).into_owned();
     digits
         .parse()

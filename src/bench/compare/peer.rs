@@ -32,9 +32,25 @@ pub enum Feature {
     AccessLog,
     /// GETs of answers with `Cache-Control: max-age=3600` are served from memory.
     Cache,
-    /// At most one request a second per client address; 429 to all others.
+    /// At most one request per client address in the longest time that each can be told (a minute, an hour); 429 to
+    /// all others.
     Limit,
+    /// A request id, edited heads, CORS for [`ORIGIN`], and a rate limit that refuses nobody.
+    Filters,
 }
+
+impl Feature {
+    /// The backend sees every request.
+    pub fn asks_backend(self) -> bool {
+        match self {
+            Feature::Plain | Feature::AccessLog | Feature::Filters => true,
+            Feature::Cache | Feature::Limit => false,
+        }
+    }
+}
+
+/// Whose pages may ask, where CORS is at work.
+pub const ORIGIN: &str = "https://app.example";
 
 /// Everything that a configuration depends on.
 #[derive(Debug, Clone)]
@@ -116,23 +132,27 @@ impl Kind {
         let is_single = setup.routes == 1 && setup.backends.len() == 1;
         match (self, setup.feature) {
             (Kind::Nginx | Kind::Haproxy, _)
-            | (Kind::Corelane | Kind::Caddy, Feature::Plain | Feature::AccessLog) => None,
+            | (Kind::Corelane | Kind::Caddy, Feature::Plain | Feature::AccessLog)
+            | (Kind::Corelane, Feature::Limit | Feature::Filters) => None,
             (Kind::Corelane, Feature::Cache) => Some("waits for corelane's cache"),
-            (Kind::Corelane, Feature::Limit) => Some("waits for corelane's rate limits"),
             (Kind::Caddy, Feature::Cache) => Some("Debian's Caddy has no cache"),
-            (Kind::Caddy, Feature::Limit) => Some("Debian's Caddy has no rate limits"),
+            (Kind::Caddy, Feature::Limit | Feature::Filters) => {
+                Some("Debian's Caddy has no rate limits")
+            }
             (Kind::Relay, Feature::Plain) => {
                 (!is_single).then_some("the relay has one backend and no routes")
             }
-            (Kind::Relay, Feature::AccessLog | Feature::Cache | Feature::Limit) => {
-                Some("the relay parses nothing")
-            }
+            (
+                Kind::Relay,
+                Feature::AccessLog | Feature::Cache | Feature::Limit | Feature::Filters,
+            ) => Some("the relay parses nothing"),
             (Kind::Varnish, Feature::Cache) => {
                 (!is_single).then_some("Varnish is set up for one backend and one route")
             }
-            (Kind::Varnish, Feature::Plain | Feature::AccessLog | Feature::Limit) => {
-                Some("Varnish is compared as a cache only")
-            }
+            (
+                Kind::Varnish,
+                Feature::Plain | Feature::AccessLog | Feature::Limit | Feature::Filters,
+            ) => Some("Varnish is compared as a cache only"),
         }
     }
 
@@ -296,11 +316,12 @@ mod tests {
     use super::*;
     use crate::config::{self, Source};
 
-    const FEATURES: [Feature; 4] = [
+    const FEATURES: [Feature; 5] = [
         Feature::Plain,
         Feature::AccessLog,
         Feature::Cache,
         Feature::Limit,
+        Feature::Filters,
     ];
 
     fn setup(routes: u32, backends: u8, feature: Feature) -> Setup {
@@ -385,9 +406,9 @@ mod tests {
         assert_eq!(taken(Kind::Relay), [(Feature::Plain, 1, 1)]);
         assert_eq!(taken(Kind::Varnish), [(Feature::Cache, 1, 1)]);
         assert_eq!(taken(Kind::Caddy).len(), 8);
-        assert_eq!(taken(Kind::Corelane).len(), 8);
-        assert_eq!(taken(Kind::Nginx).len(), 16);
-        assert_eq!(taken(Kind::Haproxy).len(), 16);
+        assert_eq!(taken(Kind::Corelane).len(), 16);
+        assert_eq!(taken(Kind::Nginx).len(), 20);
+        assert_eq!(taken(Kind::Haproxy).len(), 20);
     }
 
     #[test]

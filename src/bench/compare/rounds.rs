@@ -102,8 +102,7 @@ impl Bench {
         };
         for runner in &runners {
             let variant = &scenario.variants[runner.variant];
-            let feature = scenario.feature;
-            let proved = prove(runner.address, backend.address, variant, feature);
+            let proved = prove(runner.address, backend.address, variant);
             proved.map_err(|message| named(runner.complaint(&message)))?;
         }
         let mut comparison = Comparison {
@@ -255,17 +254,17 @@ impl Bench {
         runners: &[Runner<'_>],
         backend: &Backend,
     ) -> Result<(), String> {
-        let feature = comparison.scenario.feature;
         for round in 0..self.rounds {
             for runner in in_turn(runners, round) {
                 let variant = &comparison.scenario.variants[runner.variant];
-                if feature == Feature::AccessLog {
+                let is_logged = variant.feature == Feature::AccessLog;
+                if is_logged {
                     truncate_logs(&runner.directory);
                 }
-                let subject = runner.subject(backend, feature);
+                let subject = runner.subject(backend);
                 let sample = self.meter.load(&subject, variant, Pressure::Saturation);
                 let (sample, _) = sample.map_err(|message| runner.complaint(&message))?;
-                if feature == Feature::AccessLog {
+                if is_logged {
                     let requests =
                         sample.get(Metric::PerSecond).unwrap_or(0.0) * self.meter.seconds;
                     prove_logs(&runner.directory, requests)
@@ -276,13 +275,12 @@ impl Bench {
                 comparison.add(runner.variant, name, sample);
             }
             // What the backend costs: only where it is asked the same as the proxies are.
-            if matches!(feature, Feature::Plain | Feature::AccessLog) {
-                let variant = &comparison.scenario.variants[0];
+            let variant = &comparison.scenario.variants[0];
+            if variant.feature.asks_backend() {
                 let subject = Subject {
                     process: &backend.process,
                     address: backend.address,
                     backend: backend.address,
-                    feature: Feature::Plain,
                 };
                 let (sample, _) = self.meter.load(&subject, variant, Pressure::Saturation)?;
                 comparison.variants[0].backend.push(sample);
@@ -307,7 +305,7 @@ impl Bench {
         for round in 0..self.rounds {
             for runner in in_turn(runners, round) {
                 let variant = &comparison.scenario.variants[runner.variant];
-                let subject = runner.subject(backend, comparison.scenario.feature);
+                let subject = runner.subject(backend);
                 let sample = self.meter.load(&subject, variant, Pressure::Rate(rate));
                 let (sample, bottlenecks) = sample.map_err(|message| runner.complaint(&message))?;
                 let name = &runner.contestant.name;
@@ -339,7 +337,7 @@ impl Bench {
                 let scenario = &comparison.scenario;
                 let started = self.start(contestant, scenario, 0, backend);
                 let runner = started.map_err(|(_, message)| message)?;
-                let subject = runner.subject(backend, scenario.feature);
+                let subject = runner.subject(backend);
                 let sample = self.meter.idle(&subject, &scenario.variants[0]);
                 let sample = sample.map_err(|message| runner.complaint(&message))?;
                 let name = &contestant.name;
@@ -352,12 +350,11 @@ impl Bench {
 }
 
 impl Runner<'_> {
-    fn subject<'s>(&'s self, backend: &Backend, feature: Feature) -> Subject<'s> {
+    fn subject<'s>(&'s self, backend: &Backend) -> Subject<'s> {
         Subject {
             process: &self.process,
             address: self.address,
             backend: backend.address,
-            feature,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Decides: scenarios, their variants and bounds. May not know: how they are measured. Invariant: variants of a
 //! scenario differ in one thing only; growth counts from the variant that is marked as the base.
 
-use super::peer::Feature;
+use super::peer::{Feature, ORIGIN};
 
 /// Connections of the scenarios that do not grow.
 const CONNECTIONS: u32 = 64;
@@ -78,7 +78,6 @@ pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) method: Method,
-    pub(super) feature: Feature,
     /// The first is the only one, or the base.
     pub(super) variants: Vec<Variant>,
     pub(super) bounds: Vec<Bound>,
@@ -88,6 +87,7 @@ pub(super) struct Scenario {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Variant {
     pub(super) label: &'static str,
+    pub(super) feature: Feature,
     pub(super) path: String,
     pub(super) fields: Vec<(String, String)>,
     pub(super) body_bytes: u64,
@@ -109,6 +109,7 @@ pub(super) struct Variant {
 fn plain(path: &str, answer_bytes: u64) -> Variant {
     Variant {
         label: "",
+        feature: Feature::Plain,
         path: path.to_owned(),
         fields: Vec::new(),
         body_bytes: 0,
@@ -151,7 +152,6 @@ fn one(name: &'static str, about: &'static str, variant: Variant, cpu: Option<f6
         name,
         about,
         method: Method::Load,
-        feature: Feature::Plain,
         variants: vec![variant],
         bounds: cpu.into_iter().chain([Bound::Latency]).collect(),
     }
@@ -260,39 +260,64 @@ fn messages() -> Vec<Scenario> {
 }
 
 fn features() -> Vec<Scenario> {
-    let limited = Variant {
+    let with = |feature, variant| Variant { feature, ..variant };
+    let rejected = Variant {
         status: 429,
         answer_bytes: None,
-        ..small()
+        ..with(Feature::Limit, small())
     };
+    let cached = plain("/cache/page/4k", 4 * KIB);
     vec![
         Scenario {
             method: Method::Saturation,
-            feature: Feature::AccessLog,
             bounds: vec![Bound::Cpu(0.85)],
             ..one(
                 "log",
                 "100-byte responses, one JSON line each into a file",
-                small(),
+                with(Feature::AccessLog, small()),
                 None,
             )
         },
         Scenario {
-            feature: Feature::Cache,
             bounds: vec![Bound::Cpu(0.55)],
             ..one(
                 "cache-hit",
                 "4 KiB from the proxy's cache",
-                plain("/cache/page/4k", 4 * KIB),
+                with(Feature::Cache, cached),
                 None,
             )
         },
         Scenario {
-            feature: Feature::Limit,
             bounds: vec![Bound::Cpu(0.90)],
-            ..one("limit", "refused by a rate limit", limited, None)
+            ..one("rejected", "refused by a rate limit", rejected, None)
         },
+        filtered(),
     ]
+}
+
+/// The same requests with and without filters, so that their difference is what filters cost.
+fn filtered() -> Scenario {
+    let fields = [("Origin", ORIGIN), ("X-Debug", "1")];
+    let variant = |label, feature| Variant {
+        label,
+        feature,
+        fields: fields
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+        ..small()
+    };
+    growth(
+        "filtered",
+        "100-byte responses through request id, edited heads, CORS and a rate limit that refuses nobody",
+        vec![
+            variant("no filters", Feature::Plain),
+            variant("four filters", Feature::Filters),
+        ],
+        vec![Bound::Growth {
+            variant: "four filters",
+            most: 1.05,
+        }],
+    )
 }
 
 fn growths() -> Vec<Scenario> {

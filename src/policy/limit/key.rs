@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
+use crate::policy::route::normal::with_normal;
+
 /// Secret of the process, from its source of randomness.
 #[derive(Clone, Copy)]
 pub struct Seed(pub u64, pub u64);
@@ -45,6 +47,12 @@ impl Hasher {
         self
     }
 
+    /// What a route takes for one path is one part, however a client spells it.
+    #[must_use]
+    pub fn path(self, path: &[u8]) -> Hasher {
+        with_normal(path, |path| self.bytes(path))
+    }
+
     pub fn finish(&self) -> u64 {
         self.0.finish()
     }
@@ -63,6 +71,20 @@ mod tests {
     fn parts(parts: &[&str]) -> u64 {
         let add = |hasher: Hasher, part: &&str| hasher.bytes(part.as_bytes());
         parts.iter().fold(Hasher::new(SEED), add).finish()
+    }
+
+    #[test]
+    fn spellings_of_one_path_are_one_key() {
+        let path = |path: &str| Hasher::new(SEED).path(path.as_bytes()).finish();
+        for (spelled, same) in [
+            ("/%6cogin", true),
+            ("/x/../login", true),
+            ("/./login", true),
+            ("/login/", false),
+            ("/LOGIN", false),
+        ] {
+            assert_eq!(path(spelled) == path("/login"), same, "{spelled}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub enum KeyPart {
     /// The client's address; of IPv6 the first 64 bits.
     Ip,
     Route,
-    /// Without the query.
+    /// Without the query; however it is spelled.
     Path,
     /// A field's first value, a cookie's; those without share one key. Lower case.
     Header(Box<str>),

@@ -3,7 +3,7 @@
 //! Decides: which lines of a template stay, and how often. May not know: what they mean. Invariant: a line that begins
 //! with a word stays or goes by that word alone, so that a template reads like the configuration that it becomes.
 
-use super::{Feature, Setup};
+use super::{Feature, ORIGIN, Setup};
 
 /// The word that a line of a template may begin with, as in `@LOG@ line`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,7 @@ enum Guard {
     NoLog,
     Cache,
     Limit,
+    Filters,
     /// The one route that matches everything.
     OneRoute,
     /// More than one.
@@ -25,12 +26,13 @@ enum Guard {
     EachRoute,
 }
 
-const GUARDS: [(&str, Guard); 9] = [
+const GUARDS: [(&str, Guard); 10] = [
     ("@ROOT@ ", Guard::Root),
     ("@LOG@ ", Guard::Log),
     ("@NO_LOG@ ", Guard::NoLog),
     ("@CACHE@ ", Guard::Cache),
     ("@LIMIT@ ", Guard::Limit),
+    ("@FILTERS@ ", Guard::Filters),
     ("@ONE_ROUTE@ ", Guard::OneRoute),
     ("@ROUTES@ ", Guard::Routes),
     ("@EACH_BACKEND@ ", Guard::EachBackend),
@@ -57,6 +59,7 @@ pub(super) fn fill(template: &str, setup: &Setup) -> String {
         ("@ADMIN@", setup.admin.to_string()),
         ("@BACKEND_IP@", backend.ip().to_string()),
         ("@BACKEND_PORT@", backend.port().to_string()),
+        ("@ORIGIN@", ORIGIN.to_owned()),
         ("@DIRECTORY@", setup.directory.display().to_string()),
         ("@CLIENTS_MAX@", setup.clients_max().to_string()),
         ("@IDLE_MAX@", setup.idle_max().to_string()),
@@ -83,6 +86,7 @@ fn append(text: &mut String, guard: Guard, block: &str, setup: &Setup) {
         Guard::NoLog => setup.feature != Feature::AccessLog,
         Guard::Cache => setup.feature == Feature::Cache,
         Guard::Limit => setup.feature == Feature::Limit,
+        Guard::Filters => setup.feature == Feature::Filters,
         Guard::OneRoute => setup.routes == 1,
         Guard::Routes => setup.routes > 1,
         Guard::EachBackend => {

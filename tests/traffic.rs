@@ -1,0 +1,219 @@
+//! Limits, access and mirroring under load, with the real binary: what clients and backends count must agree with what
+//! was promised.
+//!
+//! The real binary three times over: proxy, backend, load generator. One test runs at a time, because each wants the
+//! whole machine. `TRAFFIC_SECONDS=60` makes the longest load longer.
+
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+mod support;
+
+use support::load::Report;
+use support::site::Site;
+
+/// Of the longest load.
+const SECONDS: u64 = 20;
+/// Per second, and as many at once.
+const RATE: u64 = 400;
+const BURST: u64 = 100;
+
+fn seconds() -> u64 {
+    let seconds = std::env::var("TRAFFIC_SECONDS").ok();
+    seconds.map_or(SECONDS, |text| text.parse().unwrap())
+}
+
+/// Nothing but what passed and what was limited.
+fn check_no_errors(report: &Report) {
+    assert_eq!(report.number("errors"), 0, "{}", report.summary());
+}
+
+/// Five times the rate of a limit, from one address over 64 connections; `more` is added to the bound.
+fn check_a_limit(keys: &str, seconds: u64, more: u64) {
+    let site = Site::start(&format!(
+        "backends = [\"http://{{backend}}\"]\nlog.access = false\n\
+         [rate_limit]\nrequests_per_second = {RATE}\nburst = {BURST}\n{keys}"
+    ));
+    let (rate, duration) = ((5 * RATE).to_string(), format!("{seconds}s"));
+    let report = site.run(
+        "/status/200",
+        &[
+            &["--rate", &rate, "--connections", "64"][..],
+            &["--duration", &duration],
+        ]
+        .concat(),
+    );
+    let summary = report.summary();
+    check_no_errors(&report);
+    // All of them came, in all of the time.
+    assert_eq!(report.number("requests"), 5 * RATE * seconds, "{summary}");
+    assert_eq!(report.number("connects"), 64, "{summary}");
+    let shards = site.shard_requests();
+    let answered: u64 = shards.iter().sum();
+    assert_eq!(answered, report.number("requests"), "{shards:?}");
+    assert!(shards.iter().all(|count| *count > 5 * RATE), "{shards:?}");
+
+    // From before the first request to the last answer.
+    let window_ns = u128::from(report.number("elapsed_ns"));
+    let rated = u64::try_from(window_ns * u128::from(RATE) / 1_000_000_000).unwrap();
+    let (admitted, most) = (report.status(200), BURST + rated + more);
+    assert!(admitted <= most, "{admitted} of {most}: {summary}");
+    let least = (BURST + RATE * seconds) * 98 / 100;
+    assert!(admitted >= least, "{admitted} of {least}: {summary}");
+    assert_eq!(report.status(429), report.number("requests") - admitted);
+
+    assert_eq!(site.mock.count("requests"), admitted);
+    assert_eq!(site.limit_metric("rate_limit", "admitted"), admitted);
+    assert_eq!(
+        site.limit_metric("rate_limit", "limited"),
+        report.status(429)
+    );
+    assert_eq!(site.rejected("rate_limited"), report.status(429));
+    site.stop();
+}
+
+#[test]
+fn a_limit_holds_over_shards() {
+    check_a_limit("mode = \"exact\"", seconds(), 0);
+}
+
+#[test]
+fn a_leased_limit_holds_but_for_what_shards_hold() {
+    check_a_limit("mode = \"leased\"\nlease = 8", 5, 2 * 8);
+}
+
+#[test]
+fn clients_do_not_spend_each_others_quota() {
+    const RATE: u64 = 100;
+    const SECONDS: u64 = 4;
+    let site = Site::start(&format!(
+        "backends = [\"http://{{backend}}\"]\nlog.access = false\n\
+         [rate_limit]\nrequests_per_second = {RATE}\nburst = {RATE}"
+    ));
+    let duration = format!("{SECONDS}s");
+    // From 127.0.0.1.
+    let greedy = site.load(
+        "/status/200?greedy",
+        &[
+            "--rate",
+            "1000",
+            "--connections",
+            "16",
+            "--duration",
+            &duration,
+        ],
+    );
+    // Each of them from an address of its own, and slower than the rate, since it thinks.
+    let modest = site.load(
+        "/status/200?modest",
+        &[
+            &["--users", "4", "--clients", "4", "--think", "15ms"][..],
+            &["--duration", &duration],
+        ]
+        .concat(),
+    );
+    let (greedy, modest) = (greedy.finish(), modest.finish());
+    check_no_errors(&greedy);
+    check_no_errors(&modest);
+    let both = format!("{}; {}", greedy.summary(), modest.summary());
+    assert_eq!(modest.status(200), modest.number("requests"), "{both}");
+    // They have asked all the time.
+    assert!(modest.number("requests") > 4 * 20 * SECONDS, "{both}");
+    let window_ns = greedy.number("elapsed_ns");
+    let most = RATE + RATE * window_ns / 1_000_000_000;
+    let least = (RATE + RATE * SECONDS) * 98 / 100;
+    let admitted = greedy.status(200);
+    assert!(
+        (least..=most).contains(&admitted),
+        "{least}, {most}: {both}"
+    );
+    assert_eq!(
+        site.mock.count("requests"),
+        admitted + modest.number("requests")
+    );
+    site.stop();
+}
+
+/// A key that has used up its burst, and will not have another request soon.
+const LIMITED: &str = "X-Key: victim\r\n";
+
+/// Distinct keys, far more than there is room for: what becomes of the new ones, of the limited one, and of memory.
+#[test]
+fn a_flood_of_keys_frees_nobody_and_takes_no_memory() {
+    /// Cells for 1024 keys of each shard.
+    const CELLS_MAX: u64 = 3_584;
+    const KEYS: u64 = 20_000;
+    // Were it kept, it would be 10 MB.
+    let long = format!("X-Key: {}-{{n}}", "k".repeat(500));
+    for when_full in ["reject", "allow"] {
+        let site = Site::start(&format!(
+            "backends = [\"http://{{backend}}\"]\nlog.access = false\n\
+             [rate_limit]\nrequests_per_hour = 2\nkey = \"header:X-Key\"\nkeys = 1024\n\
+             when_full = \"{when_full}\"\nfields = \"off\""
+        ));
+        let status = |lines| site.ask("GET /status/200", lines).0.status();
+        let statuses = [LIMITED; 3].map(status);
+        assert_eq!(statuses, [Some(200), Some(200), Some(429)], "{when_full}");
+        let flood = |name: &str, requests: u64| {
+            let (header, requests) = (format!("{long}-{name}"), requests.to_string());
+            let report = site.run(
+                "/status/200",
+                &[
+                    &["--users", "16", "--requests", &requests][..],
+                    &["--header", &header, "--duration", "1h"],
+                ]
+                .concat(),
+            );
+            check_no_errors(&report);
+            report
+        };
+        let warm = flood("warm", 4_000);
+        let before_kib = site.proxy.memory_kib();
+        let report = flood("flood", KEYS);
+        let grown_kib = site.proxy.memory_kib().saturating_sub(before_kib);
+        assert!(grown_kib <= 1024, "{when_full}: grown by {grown_kib} KiB");
+
+        let requests = warm.number("requests") + report.number("requests");
+        let full = site.limit_metric("rate_limit", "full");
+        let known = 4 + requests - full;
+        let both = format!("{when_full}: {full} full; {}", report.summary());
+        assert!((1_024..=CELLS_MAX + 4).contains(&known), "{both}");
+        let passed = warm.status(200) + report.status(200);
+        match when_full {
+            "reject" => assert_eq!(passed + full, requests, "{both}"),
+            _ => assert_eq!(passed, requests, "{both}"),
+        }
+        let rejected = site.rejected("rate_limit_full");
+        assert_eq!(rejected, requests - passed, "{both}");
+        let limited = site.limit_metric("rate_limit", "limited");
+        assert_eq!(limited, 1, "{both}");
+        assert_eq!(status(LIMITED), Some(429), "{both}");
+        assert_eq!(site.limit_metric("rate_limit", "limited"), 2, "{both}");
+        site.stop();
+    }
+}
+
+#[test]
+fn a_delay_spreads_a_burst() {
+    const RATE: u64 = 20;
+    const BURST: u64 = 30;
+    let site = Site::start(&format!(
+        "backends = [\"http://{{backend}}\"]\nlog.access = false\n\
+         [rate_limit]\nrequests_per_second = {RATE}\nburst = {BURST}\naction = \"delay\""
+    ));
+    let burst = BURST.to_string();
+    let report = site.run(
+        "/status/200",
+        &["--users", &burst, "--requests", &burst, "--duration", "1h"],
+    );
+    check_no_errors(&report);
+    assert_eq!(report.status(200), BURST, "{}", report.summary());
+    // As if they had come one by one.
+    let took_ns = report.number("elapsed_ns");
+    let least_ns = (BURST - 1) * 1_000_000_000 / RATE;
+    assert!(took_ns >= least_ns, "{took_ns} of {least_ns} ns");
+    let count = |result| site.limit_metric("rate_limit", result);
+    let (delayed, at_once) = (count("delayed"), count("admitted"));
+    assert_eq!(delayed + at_once, BURST);
+    assert!(delayed > 0 && at_once > 0, "{delayed} and {at_once}");
+    site.stop();
+}
