@@ -329,25 +329,25 @@ impl<I: Io> Busy<'_, I> {
     async fn request(&mut self, decided: Decided) -> Next {
         self.requests += 1;
         let record = Record::start(&self.shard.io);
-        let mut decided = decided;
-        let (job, next) = loop {
-            decided = match decided {
-                Decided::Forward(job, way, head) => {
-                    let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
-                    break (Some(job), next);
-                }
-                Decided::Refuse(reason, job) => {
-                    let next = self.refuse(reason, job.as_ref(), &record).await;
-                    break (job, next);
-                }
-                Decided::Answer(job, reply) => {
-                    let next = self.answer(&job, &reply, &record).await;
-                    break (Some(job), next);
-                }
-                // Boxed: rare.
-                Decided::Pause(job, pause) => Box::pin(self.pause(job, pause, &record)).await,
-                Decided::More => unreachable!("only a whole head is decided upon"),
-            };
+        let decided = match decided {
+            // Boxed: rare.
+            Decided::Pause(job, pause) => Box::pin(self.pauses(job, pause, &record)).await,
+            decided => decided,
+        };
+        let (job, next) = match decided {
+            Decided::Forward(job, way, head) => {
+                let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
+                (Some(job), next)
+            }
+            Decided::Refuse(reason, job) => {
+                let next = self.refuse(reason, job.as_ref(), &record).await;
+                (job, next)
+            }
+            Decided::Answer(job, reply) => {
+                let next = self.answer(&job, &reply, &record).await;
+                (Some(job), next)
+            }
+            Decided::Pause(..) | Decided::More => unreachable!("a whole head, decided upon"),
         };
         record.finish(self.shard, self.peer, job);
         if self.input.is_empty() && self.input.capacity() != BUF_BYTES {

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use crate::buf::Buf;
 use crate::choose::{Tried, Wish};
 use crate::config::plan::{ClientField, Destination, HashKey, HostPolicy, Plan, Route, Sticky};
-use crate::edits::{self, ToBackend};
+use crate::edits;
 use crate::filters::{self, Found, Step};
 use crate::h1::body::{Decoder, Sink};
-use crate::h1::forward::{self, Edit, Forward};
+use crate::h1::forward::{self, Forward};
 use crate::h1::head::{Request, Slots, parse_request};
 use crate::h1::{Framing, Method, Reject, Version, answer, cookie, forwarded};
 use crate::io::Io;
@@ -426,28 +426,6 @@ fn render<I: Io>(
         HostPolicy::Backend => Some(authority),
         HostPolicy::Fixed(host) => Some(&**host),
     };
-    let told;
-    let client_ip = if job.client_ip == peer.ip || rules.filters.is_empty() {
-        &*peer.ip_text
-    } else {
-        told = job.client_ip.to_string();
-        &told
-    };
-    let edits = ToBackend::of(shard, peer, rules, request, job, client_ip, authority);
-    let drops = |name: &str| edits.as_ref().is_some_and(|edits| edits.drops(name));
-    let write = |out: &mut Vec<u8>| {
-        if let Some(edits) = &edits {
-            edits.write(out);
-        }
-    };
-    let target = |out: &mut Vec<u8>| {
-        if let Some(rewrite) = &rules.rewrite {
-            rewrite.apply(request.path, request.query, out);
-        }
-    };
-    // `OPTIONS *`, also as an absolute target without a path, asks about the server and not a path.
-    let has_path = request.target.starts_with('/') || request.method != Method::Options;
-    let rewrites = rules.rewrite.is_some() && has_path;
     let with = Forward {
         client_ip: &peer.ip_text,
         trusted: peer.trusted,
@@ -456,14 +434,16 @@ fn render<I: Io>(
         host,
         via: &plan.forwarding.via,
         keep_expect: job.held.is_none(),
-        target: rewrites.then_some(&target as &dyn Fn(&mut Vec<u8>)),
-        edit: edits.is_some().then_some(Edit {
-            drops: &drops,
-            write: &write,
-        }),
+        target: None,
+        edit: None,
     };
     let out = out.append();
-    forward::request(out, request, &with);
+    let forwarded = plan.forwarding.forwarded;
+    if rules.filters.is_empty() && rules.rewrite.is_none() && !forwarded {
+        forward::request(out, request, &with);
+    } else {
+        edits::request(out, request, with, shard, peer, rules, job, authority);
+    }
     let Some(held @ 1..) = job.held else { return };
     let body = &input[request.head_len..request.head_len + held];
     let mut decoder = Decoder::new(request.framing).dropping_trailers(job.drops_trailers);

@@ -111,7 +111,7 @@ impl Cells {
         found.or_else(|| find(self.set(second), place.tag))
     }
 
-    /// Gives the key a cell with this value.
+    /// Gives a key that was not found a cell with this value.
     pub(super) fn insert(
         &self,
         place: Place,
@@ -121,11 +121,8 @@ impl Cells {
         let [one, other] = place.sets;
         let gate = &self.set(one.min(other))[GATE];
         for _ in 0..TRIES_MAX {
-            if let Some(cell) = self.find(place) {
-                return Insertion::Present(cell);
-            }
             if self.free(place, &is_free).is_none() {
-                return Insertion::Full;
+                break;
             }
             // Acquire and release: who shuts it sees what was inserted behind it before.
             let shut = gate.compare_exchange(OPEN, SHUT, Acquire, Relaxed);
@@ -134,9 +131,14 @@ impl Cells {
                 gate.store(OPEN, Release);
                 return insertion;
             }
+            if let Some(cell) = self.find(place) {
+                return Insertion::Present(cell);
+            }
             spin_loop();
         }
-        Insertion::Full
+        // Perhaps it was this key that took the last one.
+        let found = self.find(place);
+        found.map_or(Insertion::Full, Insertion::Present)
     }
 
     /// Behind the gate.
