@@ -11,7 +11,7 @@ use crate::decide::{Job, Reply};
 use crate::filters::Found;
 use crate::h1::forward::{self, Edit, Forward};
 use crate::h1::forwarded;
-use crate::h1::head::{Request, Response};
+use crate::h1::head::{Kind, Request, Response};
 use crate::h1::{Method, Reject};
 use crate::io::Io;
 use crate::metrics::Reason;
@@ -162,6 +162,7 @@ pub fn request<'a, I: Io>(
 /// What a response's head is changed by on its way to the client.
 pub struct ToClient<'a> {
     headers: Option<&'a Headers>,
+    ids: Option<&'a RequestId>,
     found: &'a Found,
     /// Where a field has it.
     client_ip: Option<AddressText>,
@@ -174,10 +175,11 @@ impl<'a> ToClient<'a> {
     pub fn of(plan: &'a Plan, job: &'a Job, backend: &'a str) -> Option<Self> {
         let rules = &plan.routes[job.route?.0 as usize];
         let found = job.found.as_deref()?;
-        let headers = Editors::of(rules).headers;
+        let Editors { headers, ids, .. } = Editors::of(rules);
         let edits = headers.map(|headers| &headers.response);
         Some(ToClient {
             headers,
+            ids,
             found,
             client_ip: edits
                 .is_some_and(names_client)
@@ -194,6 +196,10 @@ impl<'a> ToClient<'a> {
         self.headers
             .is_some_and(|headers| headers.response.drops(name))
             || self.found.cors && is_cors_field(name)
+            // A backend that sends the id back too would double it.
+            || self.ids.is_some_and(|ids| {
+                ids.respond && ids.header.as_deref().is_some_and(|id| is_named(name, id))
+            })
     }
 
     /// `response`: the backend's, if it is one's.
@@ -206,8 +212,11 @@ impl<'a> ToClient<'a> {
         };
         let sent = |name: &str| {
             response.is_some_and(|response| {
-                let mut fields = response.headers.iter();
-                fields.any(|field| field.name.eq_ignore_ascii_case(name))
+                // What Connection nominates does not reach the client.
+                let mut fields = response.headers.iter().zip(response.kinds);
+                fields.any(|(field, kind)| {
+                    *kind == Kind::EndToEnd && field.name.eq_ignore_ascii_case(name)
+                })
             })
         };
         headers.write_response(&values, self.https, sent, out);

@@ -3,22 +3,27 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use corelane::config::file::File;
+use corelane::config::files::FILE_BYTES_MAX;
 use corelane::config::keys::{Key, Scope};
 use corelane::config::kinds::Kind;
 use corelane::config::plan::{
-    Address, CheckKind, ClientField, Destination, Engine, HashKey, HostPolicy, Level, Plan,
+    Address, CheckKind, ClientField, Destination, Engine, HashKey, HostPolicy, Level, Mirror, Plan,
 };
 use corelane::config::{self, Source, defaults};
 use corelane::policy::ClusterId;
 use corelane::policy::balance::Algorithm;
 use corelane::policy::filter::Filter;
+use corelane::policy::filter::compress::Coding;
 use corelane::policy::filter::request_id::Accept;
 use corelane::policy::limit::{Action, Fields, KeyPart, Mode, WhenFull};
 use corelane::policy::retry::{Cause, Statuses};
+use corelane::policy::rewrite::{Own, Rewrite};
 
 const REFERENCE: &str = include_str!("../config.toml");
 const PROBLEMS: &str = "tests/config/problems.txt";
@@ -67,9 +72,32 @@ fn load(
         text: toml,
         environment: &environment,
         flags: &flags,
+        files: &file,
     };
     config::load(source).map_err(|problems| problems.to_string())
 }
+
+/// The files that values name in these tests.
+fn file(path: &Path) -> io::Result<Vec<u8>> {
+    Ok(match path.to_str() {
+        Some("/users") => format!("# who\n\nann:{ARGON2}\n  ben:{BCRYPT}\n").into(),
+        Some("/wrong-users") => format!("ann:{ARGON2}\nben:hunter2-hunter2\ncat\n").into(),
+        Some("/secret") => format!("{SECRET}\n").into(),
+        Some("/page.html") => b"<h1>{status}</h1>\n".to_vec(),
+        Some("/public.pem") => PUBLIC.as_bytes().to_vec(),
+        Some("/large") => vec![b'x'; FILE_BYTES_MAX + 1],
+        Some(_) | None => return Err(io::ErrorKind::NotFound.into()),
+    })
+}
+
+const ARGON2: &str =
+    "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+const BCRYPT: &str = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAxRqnznF5buWtlHGLIry06eyCd+dHGzkUD6B7+k+00u0=
+-----END PUBLIC KEY-----
+";
 
 fn plan(toml: &str) -> Plan {
     load(toml, &[], &[])
@@ -93,6 +121,7 @@ fn every_problem_has_its_report() {
         };
         let source = Source {
             environment: &case.environment,
+            files: &file,
             ..Source::of("config.toml", &toml)
         };
         let report = config::load(source)
@@ -616,6 +645,269 @@ fn the_short_form_has_the_filters_of_the_top_level_in_the_order_of_their_ranks()
     );
 }
 
+/// Every kind of access; routes that have less.
+const ACCESS: &str = r#"
+[access]
+realm = "my site"
+basic_users = ["file:/users"]
+api_keys = ["ci:0123456789abcdef", "cd:sha256:000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f"]
+jwt_secret = "file:/secret"
+jwt_algorithm = "HS256"
+jwt_issuers = ["https://a.example/"]
+jwt_leeway = "5s"
+forward_cluster = "auth"
+forward_path = "/check?x"
+forward_copy = ["X-User"]
+deny = ["10.0.0.0/8"]
+[rate_limit]
+rps = 3
+key = "user"
+[compression]
+enabled = true
+codings = ["br", "gzip"]
+gzip_level = 9
+types = ["Text/*"]
+[[clusters]]
+name = "a"
+backends = ["http://a"]
+[[clusters]]
+name = "auth"
+backends = ["http://auth"]
+[[routes]]
+cluster = "a"
+[[routes]]
+cluster = "a"
+path_prefix = "/open"
+rate_limit = { rps = "off" }
+compression = { enabled = false }
+[routes.access]
+deny = []
+basic_users = []
+api_keys = []
+jwt_secret = ""
+forward_cluster = ""
+[[routes]]
+cluster = "a"
+path_prefix = "/keys"
+access = { jwt_key = "file:/public.pem", jwt_algorithm = "" }
+[[routes]]
+cluster = "a"
+path_prefix = "/other"
+"#;
+
+#[test]
+fn access_is_in_the_chain_and_shared_by_routes() {
+    let plan = plan(ACCESS);
+    let [
+        Filter::Address(_),
+        Filter::Basic(basic),
+        Filter::ApiKey(key),
+        Filter::Jwt(jwt),
+        Filter::ForwardAuth(auth),
+        Filter::UserLimit(_),
+        Filter::Compress(compress),
+    ] = &*plan.routes[0].filters
+    else {
+        panic!("{:?}", plan.routes[0].filters);
+    };
+    let users: Vec<&str> = basic.users.iter().map(|user| &*user.name).collect();
+    assert_eq!((&*basic.realm, users), ("my site", vec!["ann", "ben"]));
+    assert_eq!((&*key.header, key.keys.len()), ("x-api-key", 2));
+    assert_eq!((jwt.leeway_s, &*jwt.user_claim), (5, "sub"));
+    assert_eq!(*jwt.issuers, ["https://a.example/".into()]);
+    assert_eq!((auth.cluster, &*auth.path), (ClusterId(1), "/check?x"));
+    assert_eq!(*auth.copy, ["x-user".into()]);
+    let codings = [(Coding::Brotli, 4), (Coding::Gzip, 9)];
+    assert_eq!(*compress.codings, codings);
+    assert_eq!(*compress.types, ["text/*".into()]);
+    assert_eq!(plan.routes[1].filters.len(), 0);
+    let Filter::Jwt(own) = &plan.routes[2].filters[3] else {
+        panic!("{:?}", plan.routes[2].filters);
+    };
+    assert!(format!("{:?}", own.keys).contains("EdDsa"));
+    let Filter::Basic(other) = &plan.routes[3].filters[1] else {
+        panic!("{:?}", plan.routes[3].filters);
+    };
+    assert!(Arc::ptr_eq(basic, other));
+}
+
+/// No part of what must stay secret: passwords' hashes, keys, secrets, and what was meant to be one.
+const SECRETS: [&str; 8] = [
+    "hunter2", "argon2id", "0123456", "$2y$", "Z1Z1", "AbCd", "000102", "c4WoMPo",
+];
+
+/// All that can be seen of a configuration: page or report, and what debugging prints.
+fn shown(toml: &str) -> String {
+    let environment = [pair(("CORELANE_ACCESS__JWT_SECRET", "hunter2"))];
+    let plain = Source {
+        files: &file,
+        ..Source::of("config.toml", toml)
+    };
+    let varied = Source {
+        environment: &environment,
+        ..plain
+    };
+    let mut all = String::new();
+    for source in [plain, varied] {
+        let page = config::show(source, true).unwrap_or_else(|problems| problems.to_string());
+        all += &page;
+        if let Ok((file, plan)) = config::load(source) {
+            all += &format!("{file:?} {plan:?}");
+        }
+    }
+    all
+}
+
+#[test]
+fn no_page_and_no_report_shows_a_secret() {
+    let users = format!("basic_users = [\"ann:{ARGON2}\", \"ben:{BCRYPT}\"]");
+    let same = format!("basic_users = [\"ann:{ARGON2}\", \"ann:{ARGON2}\"]");
+    let top = "backends = [\"http://a\"]\n";
+    let good = [
+        "jwt_secret = \"0123456789abcdef0123456789abcdef\"",
+        "api_keys = [\"ci:0123456789abcdef\"]",
+        &users,
+    ];
+    for line in good {
+        let page = shown(&format!("{top}[access]\n{line}\n"));
+        assert!(page.contains("\"***\""), "{page}");
+    }
+    let bad = [
+        "jwt_secret = \"hunter2\"",
+        "jwt_secret = \"hunter2",
+        "jwt_secret = hunter2",
+        "jwt_secret = \"hunter2\\q\"",
+        "jwt_secret = [\"hunter2\"]",
+        "jwt_secrt = \"hunter2\"",
+        "jwt-secret = \"hunter2\"",
+        "api_key = \"ci:0123456789abcdef\"",
+        "api_keys = [\"hunter2\"]",
+        "api_keys = [\"ci:hunter2\"]",
+        "api_keys = [\"ci:0123456789abcdef\", \"ci:0123456789abcdef\"]",
+        "api_keys = [\n\"ci:0123456789abcdef\",\n\"ci 0123456789abcdef\",\n]",
+        "api_keys = [\n\"ci:0123456789abcdef\",\n\"ci:0123456789abcdef\n]",
+        "api_keys = [\"a:sha256:0001020304\"]",
+        "basic_users = [\"ann:hunter2\"]",
+        "basic_users = [\"ann:$2y$05$hunter2\"]",
+        "basic_users = [\"file:/wrong-users\"]",
+        &same,
+        "jwt_key = \"\"\"\n-----BEGIN PRIVATE KEY-----\nZ1Z1AbCd==\nAbCd=\n\"\"\"",
+        "jwt_jwks = '{\"keys\":[{\"kty\":\"oct\",\"k\":\"hunter2\"}]}'",
+        "jwt_jwks = '{\"keys\": hunter2'",
+    ];
+    for line in bad {
+        for toml in [
+            format!("{top}[access]\n{line}\n[log]\nlevel = 5\n"),
+            format!("{top}[acess]\n{line}\n"),
+            format!("{top}access = {{ realm = 5, {line} }}\nlog = 5\n"),
+        ] {
+            let page = shown(&toml);
+            assert!(page.contains(" in config.toml"), "{toml}\n{page}");
+        }
+    }
+    for line in good.into_iter().chain(bad) {
+        for toml in [
+            format!("{top}[access]\n{line}\n[log]\nlevel = 5\n"),
+            format!("{top}[acess]\n{line}\n"),
+            format!("{top}access = {{ relm = 5, {line} }}\nlog = 5\n"),
+            format!("{top}[access]\n{line}\n"),
+        ] {
+            let page = shown(&toml);
+            for secret in SECRETS {
+                assert!(!page.contains(secret), "{secret}\n{toml}\n{page}");
+            }
+        }
+    }
+}
+
+/// Conditions, rewriting, mirrors, and routes that need no backend.
+const ROUTES: &str = r#"
+[[error_pages]]
+status = ["5xx"]
+body = "file:/page.html"
+[[clusters]]
+name = "a"
+backends = ["http://a"]
+[[clusters]]
+name = "b"
+backends = ["http://b"]
+[[routes]]
+cluster = "a"
+path_prefix = "/api/"
+headers = ["X-Beta", "X-Version:2"]
+query = ["debug", "v="]
+clients = ["10.0.0.0/8"]
+priority = 1000
+strip_prefix = "/api"
+add_prefix = "/v1"
+mirror = "b"
+mirror_percent = 5
+[[routes.error_pages]]
+status = ["404", "410-418"]
+content_type = "text/plain"
+body = "{path}: {reason}"
+[[routes]]
+hosts = ["a.example"]
+redirect = "https://{host}{path}{query}"
+[[routes]]
+path = "/hello"
+answer = { status = 404, body = "no {path}" }
+[[routes]]
+cluster = "a"
+"#;
+
+#[test]
+fn routes_match_rewrite_redirect_answer_and_mirror() {
+    let plan = plan(ROUTES);
+    let route = &plan.routes[0];
+    let rewrite = Rewrite {
+        strip: Some("/api".into()),
+        add: Some("/v1".into()),
+        replace: None,
+    };
+    assert_eq!(route.rewrite, Some(rewrite));
+    let mirror = Mirror {
+        cluster: ClusterId(1),
+        percent: 5,
+    };
+    assert_eq!(route.mirror, Some(mirror));
+    let pages = route.error_pages.iter();
+    let pages: Vec<_> = pages
+        .map(|page| (&*page.statuses, &*page.content_type, page.body.show()))
+        .collect();
+    let own = "{path}: {reason}".to_owned();
+    assert_eq!(
+        pages,
+        [
+            (&[(404, 404), (410, 418)][..], "text/plain", own),
+            (
+                &[(500, 599)][..],
+                "text/html; charset=utf-8",
+                "<h1>{status}</h1>\n".to_owned()
+            )
+        ]
+    );
+    let Destination::Own(Own::Redirect { status, location }) = &plan.routes[1].destination else {
+        panic!("{:?}", plan.routes[1].destination);
+    };
+    let to = location.show();
+    assert_eq!((*status, &*to), (308, "https://{host}{path}{query}"));
+    let Destination::Own(Own::Answer {
+        status,
+        content_type,
+        body,
+    }) = &plan.routes[2].destination
+    else {
+        panic!("{:?}", plan.routes[2].destination);
+    };
+    assert_eq!(
+        (*status, &**content_type, &*body.show()),
+        (404, "text/plain; charset=utf-8", "no {path}")
+    );
+    let loaded = load("[[routes]]\nredirect = \"https://a.example/\"", &[], &[]);
+    assert!(loaded.is_ok(), "a proxy that only redirects has no cluster");
+}
+
 #[test]
 fn a_flag_goes_before_the_environment_before_the_file_before_the_default() {
     let toml = "backends = [\"http://a\"]\n[server]\nshards = 2\n";
@@ -824,8 +1116,25 @@ duration = "off"
 [clusters.hedge]
 percentile = 95
 [[routes]]
+path = "/old"
+priority = 3
+redirect = { to = "{scheme}://new.example{path}{query}", status = 302 }
+[[routes]]
+path = "/robots.txt"
+query = ["debug", "v=2"]
+clients = ["10.0.0.0/8", "::1"]
+match_headers = ["X-Beta", "X-Version: 2"]
+answer = { body = "{{}} {path} $$", content_type = "application/json" }
+[[error_pages]]
+status = ["500-599", "404"]
+body = "file:/page.html"
+[[routes]]
 name = "r"
 cluster = "a"
+mirror = "b"
+mirror_percent = 7
+strip_prefix = "/x/"
+add_prefix = "/y"
 hosts = ["*.Example.org", "example.org"]
 path = "/x"
 methods = ["GET", "PURGE"]
@@ -837,6 +1146,19 @@ host = { fixed = "x" }
 split = [{ cluster = "a", weight = 2 }, { cluster = "b" }]
 split_header = "X-Cluster"
 rate_limits = []
+[routes.headers]
+security = true
+[[routes.error_pages]]
+status = ["4xx"]
+content_type = "text/plain"
+body = "{reason} {query}"
+[routes.access]
+basic_users = ["file:/users"]
+jwt_secret = "file:/secret"
+allow = ["10.0.0.0/8"]
+[routes.compression]
+enabled = true
+codings = ["gzip", "br"]
 [routes.retry]
 backoff = "off"
 on = ["timeout"]
@@ -847,13 +1169,17 @@ rps = "off"
 #[test]
 fn what_is_shown_loads_to_the_same_plan() {
     for toml in ["backends = \"http://a\"", REFERENCE, &long_reference(), ODD] {
-        let shown = config::show(Source::of("config.toml", toml), false).unwrap();
+        let source = Source {
+            files: &file,
+            ..Source::of("config.toml", toml)
+        };
+        let shown = config::show(source, false).unwrap();
         assert_eq!(
             format!("{:?}", plan(toml)),
             format!("{:?}", plan(&shown)),
             "{shown}"
         );
-        let origins = config::show(Source::of("config.toml", toml), true).unwrap();
+        let origins = config::show(source, true).unwrap();
         assert_eq!(
             format!("{:?}", plan(toml)),
             format!("{:?}", plan(&origins)),
@@ -891,13 +1217,13 @@ fn a_file_cut_or_spoiled_anywhere_gives_a_report_or_a_plan() {
     let text = long_reference();
     for at in (0..text.len())
         .filter(|at| text.is_char_boundary(*at))
-        .step_by(7)
+        .step_by(29)
     {
         let _ = load(&text[..at], &[], &[]);
     }
     for at in (0..text.len())
         .filter(|at| text.is_char_boundary(*at) && text.is_char_boundary(at + 1))
-        .step_by(31)
+        .step_by(97)
     {
         for spoil in ["\"", "[", "=", "\n", "${", "\u{0}", "é"] {
             let _ = load(

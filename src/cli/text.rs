@@ -4,10 +4,13 @@
 //! of bounded size.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::RunArgs;
 use crate::config::Source;
+use crate::config::files::FILE_BYTES_MAX;
 use crate::config::keys::Key;
 use crate::config::kinds::{LEVEL_NAMES, LEVELS};
 
@@ -88,8 +91,17 @@ impl ConfigText {
             text: &self.text,
             environment: &self.environment,
             flags: &self.flags,
+            files: &value_of_file,
         }
     }
+}
+
+/// A file that a value names. One byte too many shows that it is too long.
+fn value_of_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = FILE_BYTES_MAX as u64 + 1;
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// All variables; one that is not UTF-8 keeps what is.

@@ -66,6 +66,11 @@ pub(super) fn status(text: &str) -> Result<(u16, u16), Fault> {
     range(text, STATUSES)
 }
 
+/// A status of an error.
+pub(super) fn failure(text: &str) -> Result<(u16, u16), Fault> {
+    range(text, FAILURES)
+}
+
 pub(super) fn show(causes: &Causes) -> impl Iterator<Item = String> {
     let named = NAMED.iter().filter(|cause| causes.has(**cause));
     named

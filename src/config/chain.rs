@@ -4,19 +4,19 @@
 //! environment, names, problems. Invariant: every key has a value of its kind, since the defaults come last.
 
 use super::file::{Found, Settings};
-use super::filters::filters;
 use super::keys::Key;
 use super::kinds::{CHECK_TYPES, CHOOSINGS, CheckType, Choosing, ENGINES};
 use super::message::Edit;
 use super::plan::{
-    Breaking, Check, CheckKind, Destination, HashKey, Nanos, Passive, Pool, Route, Server, Sticky,
-    Timeouts, Webhook,
+    Breaking, Check, CheckKind, Cidr, Destination, HashKey, Nanos, Passive, Pool, Route, Server,
+    Sticky, Timeouts, Webhook,
 };
 use super::value::Value;
 use crate::policy::balance::Algorithm;
 use crate::policy::filter::Filter;
 use crate::policy::health::{Breaker, Rules};
 use crate::policy::retry::{Causes, Retry};
+use crate::policy::rewrite::ErrorPage;
 
 const SECOND: Nanos = 1_000_000_000;
 
@@ -81,6 +81,13 @@ impl<'a> Chain<'a> {
             Some(text.clone())
         } else {
             None
+        }
+    }
+
+    pub(super) fn cidrs(&self, key: Key) -> &'a [Cidr] {
+        match self.value(key) {
+            Value::Cidrs(cidrs) => cidrs,
+            other => unreachable!("{key:?} is read as blocks, found {other:?}"),
         }
     }
 
@@ -248,7 +255,8 @@ impl<'a> Chain<'a> {
         &self,
         name: Box<str>,
         destination: Destination,
-        limits: Vec<Filter>,
+        filters: Box<[Filter]>,
+        error_pages: Box<[ErrorPage]>,
     ) -> Route {
         Route {
             name,
@@ -266,9 +274,9 @@ impl<'a> Chain<'a> {
                 other => unreachable!("forwarding.host is a policy, found {other:?}"),
             },
             timeouts: self.timeouts(),
-            filters: filters(self, limits),
+            filters,
             rewrite: None,
-            error_pages: Box::default(),
+            error_pages,
             mirror: None,
             requests_per_ip_max: self.small(Key::RequestsPerIp),
             buffer_bytes_max: self.number_or_unset(Key::BufferRequest),

@@ -6,12 +6,18 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::access;
+use super::chain::Chain;
 use super::conflicts;
-use super::file::{Backend, Cluster, File, Found, Part, Settings};
+use super::file::{Backend, Cluster, File, Found, Part, Route, Settings};
+use super::keys::Key;
 use super::kinds::{BACKENDS_MAX, CLUSTERS_MAX, ROUTES_MAX};
 use super::limits;
+use super::matching;
+use super::read::join;
 use super::report::{At, Fault, Notes};
-use super::resolve::rules;
+use super::resolve::{SHORT_NAME, rules};
+use super::value::Value;
 
 /// Clusters of a circle that are named; the rest is left out.
 const CIRCLE_SHOWN_MAX: usize = 8;
@@ -40,10 +46,37 @@ pub(super) fn check(file: &File, defaults: &Settings, notes: &mut Notes) {
         if let Some(parts) = &route.split {
             split(parts, &format!("routes[{at}].split"), notes);
         }
+        matching::check(route, &format!("routes[{at}]"), notes);
     }
     reachable(file, notes);
     conflicts::note(file, defaults, notes);
-    limits::check(file, defaults, |_| false, notes);
+    access::check(file, notes);
+    users(file, defaults, notes);
+}
+
+/// A limit by user wants to know one.
+fn users(file: &File, defaults: &Settings, notes: &mut Notes) {
+    let mut clusters: HashMap<&str, &Settings> = HashMap::new();
+    for cluster in &file.clusters {
+        if let Some(name) = &cluster.name {
+            clusters.entry(&name.value).or_insert(&cluster.settings);
+        }
+    }
+    // What could not be read may well have named somebody.
+    let is_noted = notes.paths().iter().any(|path| path.contains("access."));
+    let knows_user = |route: Option<&Route>| {
+        let mut levels = Vec::with_capacity(4);
+        if let Some(route) = route {
+            let split = route.split.iter().flat_map(|split| &split.value);
+            let mut names = split.map(|part| &part.cluster).chain([&route.cluster]);
+            let cluster = names.find_map(|name| clusters.get(name.as_ref()?.value.as_str()));
+            levels.push(&route.settings);
+            levels.extend(cluster.copied());
+        }
+        levels.extend([&file.settings, defaults]);
+        is_noted || access::knows_user(&Chain(levels))
+    };
+    limits::check(file, defaults, knows_user, notes);
 }
 
 /// Either `backends`, or `[[clusters]]` with `[[routes]]`.
@@ -80,7 +113,7 @@ fn forms(file: &File, notes: &mut Notes) {
                 fault.hint("add [[routes]] with cluster = \"…\""),
             );
         }
-        (None, Some(at)) if file.clusters.is_empty() => {
+        (None, Some(at)) if file.clusters.is_empty() && wants_cluster(file) => {
             let fault = Fault::new("there are routes, but no cluster");
             notes.add(
                 at,
@@ -90,6 +123,12 @@ fn forms(file: &File, notes: &mut Notes) {
         }
         (None, Some(_)) => {}
     }
+}
+
+/// A proxy that only redirects or answers has no cluster.
+fn wants_cluster(file: &File) -> bool {
+    let mut routes = file.routes.iter();
+    routes.any(|route| route.cluster.is_some() || route.split.is_some())
 }
 
 fn counts(file: &File, notes: &mut Notes) {
@@ -182,13 +221,17 @@ fn unique<'a>(
 
 /// Clusters that are named must exist.
 fn references(file: &File, notes: &mut Notes) {
-    let names: Vec<&str> = file
+    let mut names: Vec<&str> = file
         .clusters
         .iter()
         .filter_map(|cluster| Some(cluster.name.as_ref()?.value.as_str()))
         .collect();
+    if file.backends.is_some() && file.clusters.is_empty() {
+        names.push(SHORT_NAME);
+    }
     // Without any cluster, or with one whose name could not be read, that is the problem to report.
-    if names.is_empty() || names.len() < file.clusters.len() {
+    let is_noted = names.is_empty() && (file.routes.is_empty() || wants_cluster(file));
+    if is_noted || names.len() < file.clusters.len() {
         return;
     }
     let known: HashSet<&str> = names.iter().copied().collect();
@@ -202,16 +245,39 @@ fn references(file: &File, notes: &mut Notes) {
         let fault = Fault::new(format!("there is no cluster \"{}\"", name.value));
         let fault = fault.near(&name.value, names.iter().copied());
         let fault = match fault.hint {
-            None if names.len() <= 8 => fault.hint(format!("clusters are: {}", names.join(", "))),
+            None if (1..=8).contains(&names.len()) => {
+                fault.hint(format!("clusters are: {}", names.join(", ")))
+            }
             None | Some(_) => fault,
         };
         notes.add(&name.at, &path(), fault);
     };
+    let mut asks = |settings: &Settings, prefix: &str| {
+        if let Some(Found {
+            value: Value::Text(name),
+            at,
+        }) = settings.get(&Key::AuthCluster)
+        {
+            let name = Found {
+                value: name.to_string(),
+                at: at.clone(),
+            };
+            refer(&Some(name), &|| join(prefix, Key::AuthCluster.spec().path));
+        }
+    };
+    asks(&file.settings, "");
+    for (at, cluster) in file.clusters.iter().enumerate() {
+        asks(&cluster.settings, &format!("clusters[{at}]"));
+    }
+    for (at, route) in file.routes.iter().enumerate() {
+        asks(&route.settings, &format!("routes[{at}]"));
+    }
     for (at, cluster) in file.clusters.iter().enumerate() {
         refer(&cluster.failover, &|| format!("clusters[{at}].failover"));
     }
     for (at, route) in file.routes.iter().enumerate() {
         refer(&route.cluster, &|| format!("routes[{at}].cluster"));
+        refer(&route.mirror, &|| format!("routes[{at}].mirror"));
         for (part, each) in route
             .split
             .iter()
@@ -315,7 +381,8 @@ fn reachable(file: &File, notes: &mut Notes) {
             "no request reaches it: routes[{first}]{} takes them all",
             name.unwrap_or_default()
         ));
-        let fault = fault.hint("give it other hosts, another path or other methods");
+        let fault = fault
+            .hint("give it other hosts, another path, other methods or conditions, or a priority");
         notes.add(&file.routes[route].at, &format!("routes[{route}]"), fault);
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::access::{self, IDENTITIES};
 use super::file::{File, Settings};
 use super::filters::ANY;
 use super::keys::{Key, Scope};
@@ -30,18 +31,35 @@ const PAIRS: [(Key, Key, Key); 4] = [
 ];
 
 /// Keys that turn their section on, which does nothing without. One that was written to be off is as it should be.
-const SWITCHES: [Key; 5] = [
+const SWITCHES: [Key; 6] = [
     Key::CheckType,
     Key::BreakerEnabled,
     Key::Adaptive,
     Key::StickyCookie,
     Key::CorsOrigins,
+    Key::Compression,
 ];
 
 /// Keys that mean nothing unless one of others is written.
-const NEEDS: [(&[Key], &[Key]); 2] = [
+const NEEDS: [(&[Key], &[Key]); 6] = [
     (&[Key::HstsSubdomains, Key::HstsPreload], &[Key::Hsts]),
     (&[Key::IdAccept, Key::IdRespond], &[Key::IdHeader]),
+    (&[Key::Realm], &IDENTITIES),
+    (&[Key::ApiKeyHeader], &[Key::ApiKeys]),
+    (
+        &[
+            Key::JwtAlgorithm,
+            Key::JwtIssuers,
+            Key::JwtAudiences,
+            Key::JwtLeeway,
+            Key::JwtUserClaim,
+        ],
+        &[Key::JwtSecret, Key::JwtKey, Key::JwtJwks],
+    ),
+    (
+        &[Key::AuthPath, Key::AuthCopy, Key::AuthTimeout],
+        &[Key::AuthCluster],
+    ),
 ];
 
 pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
@@ -86,7 +104,9 @@ pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
     let routes = levels::of_routes(file, &above, &noted);
     // The short form has no route of its own.
     let entries = if routes.is_empty() { &all } else { &routes };
+    let mut tried = HashSet::new();
     for levels in entries {
+        access::algorithm(levels, &mut tried, &mut once);
         credentials(levels, &mut once);
         preload(levels, &mut once);
         edited_twice(levels, &mut once);

@@ -6,14 +6,17 @@
 
 use std::collections::BTreeMap;
 
+use super::files::Files;
 use super::keys::{Key, Scope};
 use super::limits;
+use super::pages::{self, Body, Page};
 use super::plan::Address;
 use super::read::{Member, Node, Raw, join};
 use super::report::{At, Fault, Notes};
 use super::tree::{backends, cluster, name, route, tables};
 use super::value::{self, Value, wrong_type};
-use crate::policy::route::{HostPattern, MethodName, PathPattern};
+use crate::policy::filter::template::Template;
+use crate::policy::route::{Conditions, HostPattern, MethodName, PathPattern};
 
 #[derive(Debug)]
 pub struct File {
@@ -24,6 +27,7 @@ pub struct File {
     pub routes: Vec<Route>,
     /// `[[rate_limits]]`, if they were written.
     pub rate_limits: Option<Vec<Limit>>,
+    pub error_pages: Vec<Page>,
 }
 
 /// The settings of one scope; a key that is absent is inherited.
@@ -69,7 +73,24 @@ pub struct Route {
     pub split_header: Option<Found<String>>,
     /// In place of those of the top level; none at all if the list is empty.
     pub rate_limits: Option<Vec<Limit>>,
+    pub conditions: Option<Conditions>,
+    pub priority: Option<Found<i32>>,
+    pub strip_prefix: Option<Found<Box<str>>>,
+    pub add_prefix: Option<Found<Box<str>>>,
+    pub replace_path: Option<Found<Box<str>>>,
+    /// In place of the cluster.
+    pub own: Option<Found<Answering>>,
+    pub mirror: Option<Found<String>>,
+    pub mirror_percent: Option<Found<u32>>,
+    pub error_pages: Vec<Page>,
     pub settings: Settings,
+}
+
+/// A route that answers itself.
+#[derive(Debug)]
+pub enum Answering {
+    Redirect { status: u16, location: Template },
+    Answer { status: u16, body: Body },
 }
 
 /// One rate limit of a list.
@@ -89,38 +110,48 @@ pub struct Part {
 }
 
 impl File {
-    pub(super) fn read(members: &[Member], notes: &mut Notes) -> File {
-        let own = ["backends", "clusters", "routes", limits::LIST];
-        let (settings, own) = scope(members, Scope::Top, "", &own, notes);
+    pub(super) fn read(members: &[Member], files: Files<'_>, notes: &mut Notes) -> File {
+        let own = ["backends", "clusters", "routes", limits::LIST, pages::LIST];
+        let (settings, own) = scope(members, Scope::Top, "", &own, files, notes);
         let mut file = File {
             settings,
             backends: None,
             clusters: Vec::new(),
             routes: Vec::new(),
             rate_limits: None,
+            error_pages: Vec::new(),
         };
         for member in own {
             let node = &member.node;
             match member.name.as_str() {
                 "backends" => file.backends = backends(node, &member.name, notes),
                 "clusters" => {
-                    file.clusters = tables(node, "clusters", notes, cluster);
+                    let read = |node: &_, members: &_, path: &_, notes: &mut _| {
+                        cluster(node, members, path, files, notes)
+                    };
+                    file.clusters = tables(node, "clusters", notes, read);
                 }
                 limits::LIST => {
-                    file.rate_limits = Some(tables(node, limits::LIST, notes, limit));
+                    file.rate_limits = Some(limit_list(node, limits::LIST, files, notes))
                 }
-                _ => file.routes = tables(node, "routes", notes, route),
+                pages::LIST => file.error_pages = pages::read(node, pages::LIST, files, notes),
+                _ => {
+                    let read = |node: &_, members: &_, path: &_, notes: &mut _| {
+                        route(node, members, path, files, notes)
+                    };
+                    file.routes = tables(node, "routes", notes, read);
+                }
             }
         }
         file
     }
 
     /// Sets what the environment or a flag says; later calls win.
-    pub(super) fn set(&mut self, key: Key, node: &Node, notes: &mut Notes) {
+    pub(super) fn set(&mut self, key: Key, node: &Node, files: Files<'_>, notes: &mut Notes) {
         let path = key.spec().path;
         if key == Key::Backends {
             self.backends = backends(node, path, notes);
-        } else if let Some(value) = value::read(key, node, path, notes) {
+        } else if let Some(value) = value::read(key, node, path, files, notes) {
             self.settings.insert(
                 key,
                 Found {
@@ -138,6 +169,7 @@ pub(super) fn scope<'a>(
     scope: Scope,
     prefix: &str,
     own: &[&'static str],
+    files: Files<'_>,
     notes: &mut Notes,
 ) -> (Settings, Vec<&'a Member>) {
     let mut settings = Settings::new();
@@ -147,7 +179,9 @@ pub(super) fn scope<'a>(
         let in_section: Vec<Key> = Key::settings()
             .filter(|key| key.section() == member.name)
             .collect();
-        if own.contains(&member.name.as_str()) {
+        // A route's `headers` are a list of conditions, or a section.
+        let is_section = !in_section.is_empty() && matches!(member.node.raw, Raw::Table(_));
+        if own.contains(&member.name.as_str()) && !is_section {
             structure.push(member);
         } else if in_section.is_empty() {
             notes.add(
@@ -166,7 +200,7 @@ pub(super) fn scope<'a>(
             notes.add(&member.name_at, &path, fault);
         } else if let Raw::Table(leaves) = &member.node.raw {
             for leaf in leaves {
-                setting(leaf, &in_section, scope, &path, &mut settings, notes);
+                setting(leaf, &in_section, scope, &path, &mut settings, files, notes);
             }
         } else {
             let expected = format!("a section [{path}]");
@@ -180,8 +214,26 @@ pub(super) fn scope<'a>(
     (settings, structure)
 }
 
-/// One of `[[rate_limits]]`: the keys of `[rate_limit]`, and a name.
-pub(super) fn limit(node: &Node, members: &[Member], path: &str, notes: &mut Notes) -> Limit {
+/// `[[rate_limits]]`.
+pub(super) fn limit_list(
+    node: &Node,
+    path: &str,
+    files: Files<'_>,
+    notes: &mut Notes,
+) -> Vec<Limit> {
+    let read =
+        |node: &_, members: &_, path: &_, notes: &mut _| limit(node, members, path, files, notes);
+    tables(node, path, notes, read)
+}
+
+/// The keys of `[rate_limit]`, and a name.
+fn limit(
+    node: &Node,
+    members: &[Member],
+    path: &str,
+    files: Files<'_>,
+    notes: &mut Notes,
+) -> Limit {
     let section: Vec<Key> = Key::settings()
         .filter(|key| key.section() == limits::SECTION)
         .collect();
@@ -195,7 +247,7 @@ pub(super) fn limit(node: &Node, members: &[Member], path: &str, notes: &mut Not
             limit.name = name(&member.node, &join(path, "name"), notes);
         } else {
             let settings = &mut limit.settings;
-            setting(member, &section, Scope::Route, path, settings, notes);
+            setting(member, &section, Scope::Route, path, settings, files, notes);
         }
     }
     limit
@@ -207,6 +259,7 @@ fn setting(
     scope: Scope,
     prefix: &str,
     settings: &mut Settings,
+    files: Files<'_>,
     notes: &mut Notes,
 ) {
     let path = join(prefix, &leaf.name);
@@ -221,7 +274,7 @@ fn setting(
             notes.add(&leaf.name_at, &path, fault);
         }
         Some(key) if key.allows(scope) => {
-            if let Some(value) = value::read(*key, &leaf.node, &path, notes) {
+            if let Some(value) = value::read(*key, &leaf.node, &path, files, notes) {
                 settings.insert(
                     *key,
                     Found {

@@ -1,31 +1,125 @@
 //! The settings that count for a route → its filters.
 //!
-//! Decides: which filters a route has, and what each does. May not know: TOML, the environment, problems, names of
-//! clusters. Invariant: filters stand in the order of their ranks; what is off is not there.
+//! Decides: which filters a route has, and what each does. May not know: TOML, the environment, problems. Invariant:
+//! filters stand in the order of their ranks; what is off is not there; routes that inherit the same settings share what
+//! was made of them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::access;
 use super::chain::Chain;
 use super::keys::Key;
-use super::kinds::ACCEPTS;
+use super::kinds::{ACCEPTS, CODINGS};
 use super::message::Edit;
 use super::value::Value;
+use crate::policy::ClusterId;
 use crate::policy::filter::Filter;
+use crate::policy::filter::address::Address;
+use crate::policy::filter::api_key::ApiKey;
+use crate::policy::filter::basic::Basic;
+use crate::policy::filter::compress::{Coding, Compress};
 use crate::policy::filter::cors::Cors;
+use crate::policy::filter::forward_auth::ForwardAuth;
 use crate::policy::filter::headers::{Edits, Headers, hsts_value};
+use crate::policy::filter::jwt::Jwt;
 use crate::policy::filter::request_id::RequestId;
 
 const SECOND: u64 = 1_000_000_000;
 /// Any field that a browser asks for.
 pub(super) const ANY: &str = "*";
 
-/// All filters of a route; `limits` are those of its rate limits.
-pub(super) fn filters(chain: &Chain<'_>, limits: Vec<Filter>) -> Box<[Filter]> {
-    let mut filters = limits;
-    filters.extend(request_id(chain).map(Filter::RequestId));
-    filters.extend(cors(chain).map(Filter::Cors));
-    filters.extend(headers(chain).map(Filter::Headers));
-    // Stable: limits stay in the order in which they were written.
-    filters.sort_by_key(Filter::rank);
-    filters.into()
+/// The filters of all routes. There may be 50,000 routes, and 10,000 users of one list.
+pub(super) struct Filters {
+    /// Keys by section.
+    sections: HashMap<&'static str, Vec<Key>>,
+    address: Shared<Address>,
+    cors: Shared<Cors>,
+    basic: Shared<Basic>,
+    api_key: Shared<ApiKey>,
+    jwt: Shared<Jwt>,
+    forward_auth: Shared<ForwardAuth>,
+    headers: Shared<Headers>,
+    compress: Shared<Compress>,
+}
+
+/// What was made of one section, by the places of the values that count.
+type Shared<T> = HashMap<Vec<usize>, Option<Arc<T>>>;
+
+impl Default for Filters {
+    fn default() -> Self {
+        let mut sections: HashMap<_, Vec<_>> = HashMap::new();
+        for key in Key::settings() {
+            sections.entry(key.section()).or_default().push(key);
+        }
+        Filters {
+            sections,
+            address: Shared::new(),
+            cors: Shared::new(),
+            basic: Shared::new(),
+            api_key: Shared::new(),
+            jwt: Shared::new(),
+            forward_auth: Shared::new(),
+            headers: Shared::new(),
+            compress: Shared::new(),
+        }
+    }
+}
+
+impl Filters {
+    /// All filters of a route; `limits` are those of its rate limits.
+    pub(super) fn of(
+        &mut self,
+        chain: &Chain<'_>,
+        limits: Vec<Filter>,
+        cluster: &dyn Fn(&str) -> Option<ClusterId>,
+    ) -> Box<[Filter]> {
+        let mut filters = limits;
+        filters.extend(request_id(chain).map(Filter::RequestId));
+        let access = self.places("access", chain);
+        let found = shared(&mut self.address, &access, || address(chain));
+        filters.extend(found.map(Filter::Address));
+        let found = shared(&mut self.basic, &access, || access::basic(chain));
+        filters.extend(found.map(Filter::Basic));
+        let found = shared(&mut self.api_key, &access, || access::api_key_of(chain));
+        filters.extend(found.map(Filter::ApiKey));
+        let found = shared(&mut self.jwt, &access, || access::jwt(chain));
+        filters.extend(found.map(Filter::Jwt));
+        let make = || forward_auth(chain, cluster);
+        let found = shared(&mut self.forward_auth, &access, make);
+        filters.extend(found.map(Filter::ForwardAuth));
+        let places = self.places("cors", chain);
+        let found = shared(&mut self.cors, &places, || cors(chain));
+        filters.extend(found.map(Filter::Cors));
+        let places = self.places("headers", chain);
+        let found = shared(&mut self.headers, &places, || headers(chain));
+        filters.extend(found.map(Filter::Headers));
+        let places = self.places("compression", chain);
+        let found = shared(&mut self.compress, &places, || compress(chain));
+        filters.extend(found.map(Filter::Compress));
+        // Stable: limits stay in the order in which they were written.
+        filters.sort_by_key(Filter::rank);
+        filters.into()
+    }
+
+    /// Two routes have the same value if it stands in the same place.
+    fn places(&self, section: &str, chain: &Chain<'_>) -> Vec<usize> {
+        let place = |key: &Key| std::ptr::from_ref(chain.value(*key)).addr();
+        self.sections[section].iter().map(place).collect()
+    }
+}
+
+fn shared<T>(
+    made: &mut Shared<T>,
+    places: &[usize],
+    make: impl FnOnce() -> Option<T>,
+) -> Option<Arc<T>> {
+    if let Some(found) = made.get(places) {
+        return found.clone();
+    }
+    let found = make().map(Arc::new);
+    made.insert(places.to_vec(), found.clone());
+    found
 }
 
 fn request_id(chain: &Chain<'_>) -> Option<RequestId> {
@@ -36,6 +130,26 @@ fn request_id(chain: &Chain<'_>) -> Option<RequestId> {
         traceparent: chain.flag(Key::Traceparent),
     };
     (id.header.is_some() || id.traceparent).then_some(id)
+}
+
+fn address(chain: &Chain<'_>) -> Option<Address> {
+    let (allow, deny) = (chain.cidrs(Key::Allow), chain.cidrs(Key::Deny));
+    let is_open = allow.is_empty() && deny.is_empty();
+    (!is_open).then(|| Address::new(allow, deny))
+}
+
+fn forward_auth(
+    chain: &Chain<'_>,
+    cluster: &dyn Fn(&str) -> Option<ClusterId>,
+) -> Option<ForwardAuth> {
+    let lower = |name: &str| Box::from(name.to_ascii_lowercase());
+    let copied = chain.words(Key::AuthCopy).iter();
+    Some(ForwardAuth {
+        cluster: cluster(&chain.text(Key::AuthCluster)?)?,
+        path: chain.text(Key::AuthPath)?,
+        copy: copied.map(|name| lower(name)).collect(),
+        timeout_ns: chain.number(Key::AuthTimeout),
+    })
 }
 
 fn cors(chain: &Chain<'_>) -> Option<Cors> {
@@ -97,4 +211,24 @@ fn edits(chain: &Chain<'_>, [set, add, remove]: [Key; 3]) -> Edits {
         drop: removed.chain(replaced).collect(),
         write: set.iter().chain(add).map(write).collect(),
     }
+}
+
+fn compress(chain: &Chain<'_>) -> Option<Compress> {
+    let Value::Choices(codings) = chain.value(Key::Codings) else {
+        unreachable!("compression.codings are choices")
+    };
+    let level = |at: &usize| {
+        let coding = CODINGS[*at];
+        let level = chain.number(match coding {
+            Coding::Gzip => Key::GzipLevel,
+            Coding::Brotli => Key::BrotliLevel,
+            Coding::Zstd => Key::ZstdLevel,
+        });
+        (coding, u8::try_from(level).expect("the key's bound fits"))
+    };
+    chain.flag(Key::Compression).then(|| Compress {
+        codings: codings.iter().map(level).collect(),
+        min_bytes: chain.number(Key::CompressMinSize),
+        types: chain.words(Key::MediaTypes).into(),
+    })
 }

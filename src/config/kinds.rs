@@ -5,6 +5,8 @@
 
 use super::plan::{ClientField, Engine, Format, Level};
 use super::units::{show_duration, show_millionths, show_size};
+use crate::policy::filter::compress::Coding;
+use crate::policy::filter::jwt::Algorithm;
 use crate::policy::filter::request_id::Accept;
 use crate::policy::limit::{Action, Fields, WhenFull};
 
@@ -77,8 +79,32 @@ pub enum Kind {
     Edits {
         request: bool,
     },
+    /// A text for a quoted string of a field.
+    Word {
+        max: usize,
+    },
+    /// Several of them.
+    Words {
+        max: usize,
+    },
+    ClusterName,
+    Codings,
+    MediaTypes,
+    Users,
+    ApiKeys,
+    Verifier(Verifier),
     /// The tree itself: clusters, routes, backends and their names. Read by `file`, no generic value.
     Structure,
+}
+
+/// What tokens are verified with, as a text or in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verifier {
+    Secret,
+    /// A public key.
+    Pem,
+    /// A set of keys.
+    Jwks,
 }
 
 pub const LEVELS: [Level; 4] = [Level::Error, Level::Warn, Level::Info, Level::Debug];
@@ -98,6 +124,17 @@ pub const ACCEPTS: [Accept; 3] = [Accept::Trusted, Accept::Never, Accept::Always
 pub const ACCEPT_NAMES: [&str; 3] = ["trusted", "never", "always"];
 pub const CLIENT_FIELDS: [ClientField; 2] = [ClientField::XForwardedFor, ClientField::Forwarded];
 pub const CLIENT_FIELD_NAMES: [&str; 2] = ["x_forwarded_for", "forwarded"];
+/// The first leaves it to the key.
+pub const JWT_ALGORITHMS: [Option<Algorithm>; 5] = [
+    None,
+    Some(Algorithm::Hs256),
+    Some(Algorithm::Rs256),
+    Some(Algorithm::Es256),
+    Some(Algorithm::EdDsa),
+];
+pub const JWT_ALGORITHM_NAMES: [&str; 5] = ["", "HS256", "RS256", "ES256", "EdDSA"];
+pub const CODINGS: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
+pub const CODING_NAMES: [&str; 3] = ["zstd", "br", "gzip"];
 pub const CHOOSINGS: [Choosing; 8] = [
     // Smooth weighted round robin is plain where weights are equal.
     Choosing::RoundRobin,
@@ -164,6 +201,18 @@ pub const HEADER_BYTES_MAX: usize = 1024;
 /// Fields that one list sets, adds, removes or allows.
 pub const FIELDS_MAX: usize = 64;
 pub const ORIGINS_MAX: usize = 256;
+pub const USERS_MAX: usize = 10_000;
+pub const API_KEYS_MAX: usize = 1024;
+/// An API key as it is, not its digest: shorter ones can be guessed.
+pub const API_KEY_BYTES_MIN: usize = 16;
+/// Issuers, audiences, media types.
+pub const WORDS_MAX: usize = 64;
+/// Conditions of one kind in a route.
+pub const CONDITIONS_MAX: usize = 16;
+pub const PRIORITY_MAX: i32 = 1000;
+pub const PERCENT: (u32, u32) = (1, 100);
+/// Error pages of one list.
+pub const PAGES_MAX: usize = 64;
 /// Parts of one limit's key.
 pub const KEY_PARTS_MAX: usize = 8;
 /// Limits of one list.
@@ -211,6 +260,7 @@ impl Kind {
     }
 
     /// What the key takes, with its bounds, as reports and `config.toml` say it.
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind")]
     pub fn bounds(&self) -> String {
         match self {
             Kind::Flag => "true or false".to_owned(),
@@ -283,6 +333,26 @@ impl Kind {
             }
             Kind::OwnField => "the name of a header field".to_owned(),
             Kind::Edits { .. } => format!("a list of \"Name: value\", up to {FIELDS_MAX}"),
+            Kind::Word { max } => {
+                format!("1 to {max} visible characters or spaces, no quotes")
+            }
+            Kind::Words { max } => {
+                format!("a list of texts of up to {max} characters, up to {WORDS_MAX}")
+            }
+            Kind::ClusterName => "the name of a cluster".to_owned(),
+            Kind::Codings => format!("a list of {}", quoted(&CODING_NAMES)),
+            Kind::MediaTypes => {
+                format!("a list of \"text/html\" or \"text/*\", up to {WORDS_MAX}")
+            }
+            Kind::Users => {
+                format!("a list of \"name:hash\" or \"file:/path\", up to {USERS_MAX}")
+            }
+            Kind::ApiKeys => format!(
+                "a list of \"name:key\", \"name:sha256:HEX\" or \"file:/path\", up to {API_KEYS_MAX}"
+            ),
+            Kind::Verifier(Verifier::Secret) => "a text or \"file:/path\"".to_owned(),
+            Kind::Verifier(Verifier::Pem) => "a text in PEM or \"file:/path\"".to_owned(),
+            Kind::Verifier(Verifier::Jwks) => "\"file:/path\" or a text in JSON".to_owned(),
             Kind::Structure => String::new(),
         }
     }

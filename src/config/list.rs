@@ -26,13 +26,17 @@ pub(super) fn list<T: PartialEq>(
         );
         return None;
     }
-    // Without a status no check would ever pass.
-    if texts.is_empty() && matches!(kind, Kind::Listens | Kind::Statuses) {
-        let noun = if matches!(kind, Kind::Listens) {
-            "address"
-        } else {
-            "status"
-        };
+    // Without a status no check would ever pass, and so on.
+    let noun = [
+        (Kind::Listens, "address"),
+        (Kind::Statuses, "status"),
+        (Kind::Codings, "coding"),
+        (Kind::MediaTypes, "media type"),
+    ];
+    let mut noun = noun
+        .iter()
+        .filter(|(needed, _)| std::mem::discriminant(needed) == std::mem::discriminant(kind));
+    if let (true, Some((_, noun))) = (texts.is_empty(), noun.next()) {
         notes.add(
             &node.at,
             path,

@@ -152,7 +152,7 @@ pub(super) fn edit(text: &str, request: bool) -> Result<Edit, Fault> {
 }
 
 /// What may stand in a field's value, beside the line's end that follows it.
-fn is_field_value(value: &str) -> bool {
+pub(super) fn is_field_value(value: &str) -> bool {
     let mut bytes = value.bytes();
     bytes.all(|b| b.is_ascii_graphic() || matches!(b, b' ' | b'\t'))
 }
@@ -180,6 +180,30 @@ pub(super) fn field_name(text: &str, request: bool) -> Result<Box<str>, Fault> {
 pub(super) fn own_field(text: &str) -> Result<Box<str>, Fault> {
     field_name(text, true)?;
     field_name(text, false)
+}
+
+/// What may stand between quotes in a field.
+pub(super) fn word(text: &str, max: usize) -> Result<Box<str>, Fault> {
+    let good = |b: u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+    if (1..=max).contains(&text.len()) && text.bytes().all(good) {
+        Ok(text.into())
+    } else {
+        let bounds = Kind::Word { max }.bounds();
+        Err(Fault::new(format!("\"{text}\" is not {bounds}")))
+    }
+}
+
+/// `text/html`, or `text/*`; in lower case.
+pub(super) fn media_type(text: &str) -> Result<Box<str>, Fault> {
+    match text.split_once('/') {
+        Some((kind, part)) if is_token(kind) && is_token(part) && kind != "*" => {
+            Ok(text.to_ascii_lowercase().into())
+        }
+        Some(_) | None => {
+            let fault = Fault::new(format!("\"{text}\" is no media type"));
+            Err(fault.hint("write \"text/html\" or \"text/*\""))
+        }
+    }
 }
 
 pub(super) fn cors_field(text: &str) -> Result<Box<str>, Fault> {

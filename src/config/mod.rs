@@ -7,35 +7,41 @@
 //! Reading order: `keys` (the one list of keys), `load` below, `read` (TOML and environment to a raw tree),
 //! `value` (raw to typed), `file`, `check`, `resolve`, `plan`; `report` says what is wrong, `show` what counts.
 
+pub mod access;
 mod address;
 mod causes;
 mod chain;
 mod check;
 mod conflicts;
 pub mod file;
+pub mod files;
 mod filters;
 pub mod keys;
 pub mod kinds;
 mod levels;
 mod limits;
 mod list;
-mod message;
+mod matching;
+pub mod message;
+pub mod pages;
 pub mod plan;
 pub(crate) mod read;
 pub mod report;
 mod resolve;
+pub mod secrets;
 mod show;
 mod tree;
 pub(crate) mod units;
 pub mod value;
 
 use file::{File, Found, Settings};
+use files::Files;
 use keys::Key;
 use plan::Plan;
 use report::{At, Notes, Problems};
 
 /// Everything that a configuration is made of. A flag goes before the environment, that before the file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Source<'a> {
     /// The file's name, for reports.
     pub name: &'a str,
@@ -44,16 +50,19 @@ pub struct Source<'a> {
     pub environment: &'a [(String, String)],
     /// Keys that flags of the command line set: key, flag, value.
     pub flags: &'a [(Key, &'static str, String)],
+    /// Reads the files that values name.
+    pub files: Files<'a>,
 }
 
 impl<'a> Source<'a> {
-    /// A text alone: no environment, no flags.
+    /// A text alone: no environment, no flags, no files.
     pub fn of(name: &'a str, text: &'a str) -> Source<'a> {
         Source {
             name,
             text,
             environment: &[],
             flags: &[],
+            files: &files::none,
         }
     }
 }
@@ -63,12 +72,13 @@ pub fn load(source: Source<'_>) -> Result<(File, Plan), Problems> {
     let mut notes = Notes::default();
     let defaults = defaults();
     let members = read::document(source.text, source.environment, &mut notes);
-    let mut file = File::read(members.as_deref().unwrap_or(&[]), &mut notes);
+    let mut file = File::read(members.as_deref().unwrap_or(&[]), source.files, &mut notes);
     for (key, node) in read::overrides(source.environment, &mut notes) {
-        file.set(key, &node, &mut notes);
+        file.set(key, &node, source.files, &mut notes);
     }
     for (key, flag, value) in source.flags {
-        file.set(*key, &read::loose(value, At::Flag(flag)), &mut notes);
+        let node = read::loose(value, At::Flag(flag));
+        file.set(*key, &node, source.files, &mut notes);
     }
     // What a broken text seems to leave out may well be in it.
     if members.is_some() {
@@ -98,7 +108,7 @@ pub fn defaults() -> Settings {
     let mut notes = Notes::default();
     let default = |key: Key| {
         let node = read::value(key.spec().default, &mut notes)?;
-        let value = value::read(key, &node, key.spec().path, &mut notes)?;
+        let value = value::read(key, &node, key.spec().path, &files::none, &mut notes)?;
         Some((
             key,
             Found {

@@ -7,6 +7,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
+use super::secrets;
+
 /// Problems shown; the rest is counted.
 pub const SHOWN_MAX: usize = 50;
 
@@ -99,8 +101,8 @@ impl Notes {
         let list = self.list.into_iter().map(|(at, path, fault)| Problem {
             place: lines.place(&at),
             path,
-            message: mask(&fault.message),
-            hint: fault.hint.as_deref().map(mask),
+            message: printable(&mask(&fault.message)),
+            hint: fault.hint.map(|hint| printable(&mask(&hint))),
         });
         Problems {
             file: file.to_owned(),
@@ -197,6 +199,8 @@ impl Problem {
 pub(super) struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
+    /// What no line shows.
+    hidden: Vec<Range<usize>>,
 }
 
 impl<'a> Lines<'a> {
@@ -205,6 +209,7 @@ impl<'a> Lines<'a> {
         Lines {
             text,
             starts: std::iter::once(0).chain(ends).collect(),
+            hidden: secrets::hidden(text),
         }
     }
 
@@ -220,6 +225,22 @@ impl<'a> Lines<'a> {
             At::Flag(name) => Place::Flag(name),
             At::File(span) => self.line_place(span),
         }
+    }
+
+    /// A line that begins at `start`, with a star for each character of a secret.
+    fn starred(&self, start: usize, line: &str) -> String {
+        let is_hidden = |at: usize| {
+            let next = self.hidden.partition_point(|range| range.end <= at);
+            self.hidden.get(next).is_some_and(|range| range.start <= at)
+        };
+        let star = |(at, c): (usize, char)| {
+            if is_hidden(start + at) && !c.is_whitespace() {
+                '*'
+            } else {
+                c
+            }
+        };
+        line.char_indices().map(star).collect()
     }
 
     fn line_place(&self, span: &Range<usize>) -> Place {
@@ -238,7 +259,7 @@ impl<'a> Lines<'a> {
                 .count()
         };
         let (first, last) = (chars(span.start), chars(span.end));
-        let (text, skipped) = window(whole, first);
+        let (text, skipped) = window(&self.starred(start, whole), first);
         let shown = text.chars().count();
         let caret = (first - skipped).min(shown)..(last.max(first) - skipped).min(shown);
         Place::Line {
@@ -258,16 +279,17 @@ fn window(line: &str, first: usize) -> (String, usize) {
     } else {
         0
     };
+    let shown: String = mask(line)
+        .chars()
+        .skip(skipped)
+        .take(LINE_CHARS_MAX)
+        .collect();
+    (printable(&shown), skipped)
+}
+
+fn printable(text: &str) -> String {
     let safe = |c: char| if c.is_control() { ' ' } else { c };
-    (
-        mask(line)
-            .chars()
-            .skip(skipped)
-            .take(LINE_CHARS_MAX)
-            .map(safe)
-            .collect(),
-        skipped,
-    )
+    text.chars().map(safe).collect()
 }
 
 /// Stars in place of the user information of URLs, character by character.

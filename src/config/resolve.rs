@@ -6,21 +6,27 @@
 use std::collections::HashMap;
 
 use super::chain::Chain;
-use super::file::{Backend as FileBackend, File, Route as FileRoute, Settings};
+use super::file::{Answering, Backend as FileBackend, File, Route as FileRoute, Settings};
+use super::filters::Filters;
 use super::keys::Key;
 use super::kinds::{ALL_DOWNS, AllDown, CLIENT_FIELDS, FORMATS, LEVELS};
 use super::limits;
-use super::plan::{Backend, Cluster, Destination, Forwarding, Log, Plan, Route, Split};
+use super::matching;
+use super::pages;
+use super::plan::{Backend, Cluster, Destination, Forwarding, Log, Mirror, Plan, Route, Split};
 use super::value::Value;
 use crate::h1::Limits;
 use crate::policy::adaptive;
 use crate::policy::balance::{Balance, hash, round};
+use crate::policy::filter::Filter;
+use crate::policy::filter::template::Template;
 use crate::policy::retry::Budget;
+use crate::policy::rewrite::Own;
 use crate::policy::route::{Conditions, PathPattern, Router, Rule};
 use crate::policy::{BackendId, ClusterId, RouteId};
 
 /// The name of the cluster and of the route that the short form makes.
-const SHORT_NAME: &str = "default";
+pub(super) const SHORT_NAME: &str = "default";
 
 /// The rules of all routes that could be read, each with its route's index.
 pub(super) fn rules(file: &File) -> (Vec<Rule>, Vec<usize>) {
@@ -29,8 +35,8 @@ pub(super) fn rules(file: &File) -> (Vec<Rule>, Vec<usize>) {
             hosts: route.hosts.clone()?,
             path: route.path.clone()?,
             methods: route.methods.clone()?,
-            conditions: Conditions::default(),
-            priority: 0,
+            conditions: route.conditions.clone()?,
+            priority: route.priority.as_ref().map_or(0, |found| found.value),
             route: RouteId(index(at)),
         })
     };
@@ -42,10 +48,17 @@ pub(super) fn rules(file: &File) -> (Vec<Rule>, Vec<usize>) {
 pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
     let top = Chain(vec![&file.settings, defaults]);
     let mut clusters = Clusters::default();
-    let mut ids = limits::Ids::default();
-    let (rules, routes) = match &file.backends {
+    let mut routes = Routes {
+        file,
+        defaults,
+        names: HashMap::new(),
+        limits: limits::Ids::default(),
+        filters: Filters::default(),
+    };
+    let (rules, routes, rate_limits) = match &file.backends {
         Some(backends) => {
             let cluster = clusters.add(SHORT_NAME, &backends.value, &top);
+            routes.names.insert(SHORT_NAME, (cluster, &file.settings));
             let everything = Rule {
                 hosts: Vec::new(),
                 path: PathPattern::Prefix("/".into()),
@@ -54,15 +67,14 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
                 priority: 0,
                 route: RouteId(0),
             };
-            let limits = limits::of_route(file, defaults, None);
-            let limits = limits.into_iter().map(|limit| ids.filter(limit)).collect();
-            let route = top.route(SHORT_NAME.into(), Destination::One(cluster), limits);
-            (vec![everything], vec![route])
+            let route = routes.short(cluster, &top);
+            (vec![everything], vec![route], routes.limits.limits)
         }
         None => {
-            let names = long_clusters(file, &top, &mut clusters);
-            let routes = long_routes(file, defaults, &names, &mut ids);
-            (rules(file).0, routes)
+            routes.names = long_clusters(file, &top, &mut clusters);
+            let each = file.routes.iter().enumerate();
+            let all = each.filter_map(|(at, route)| routes.long(at, route));
+            (rules(file).0, all.collect(), routes.limits.limits)
         }
     };
     Plan {
@@ -87,17 +99,14 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
         client_header_ns: top.number(Key::ClientHeader),
         keepalive_ns: top.number(Key::Keepalive),
         forwarding: Forwarding {
-            trusted_proxies: match top.value(Key::TrustedProxies) {
-                Value::Cidrs(cidrs) => cidrs.clone(),
-                other => unreachable!("trusted_proxies are blocks, found {other:?}"),
-            },
+            trusted_proxies: top.cidrs(Key::TrustedProxies).into(),
             via: top.text(Key::Via).unwrap_or_default(),
             forwarded: top.flag(Key::Forwarded),
             client_field: CLIENT_FIELDS[top.choice(Key::ClientField)],
         },
         connections_per_ip_max: top.small(Key::ConnectionsPerIp),
         accepts_per_ip_max: top.small(Key::AcceptsPerIp),
-        rate_limits: ids.limits,
+        rate_limits,
         router: Router::build(rules),
         routes,
         clusters: clusters.clusters,
@@ -133,25 +142,80 @@ fn long_clusters<'a>(file: &'a File, top: &Chain<'a>, clusters: &mut Clusters) -
     names
 }
 
-fn long_routes(
-    file: &File,
-    defaults: &Settings,
-    names: &Names<'_>,
-    ids: &mut limits::Ids,
-) -> Vec<Route> {
-    let top = Chain(vec![&file.settings, defaults]);
-    let route = |(at, route): (usize, &FileRoute)| {
-        let (destination, settings) = destination(route, names)?;
+/// What routes are made of, and what they share.
+struct Routes<'a> {
+    file: &'a File,
+    defaults: &'a Settings,
+    names: Names<'a>,
+    limits: limits::Ids,
+    filters: Filters,
+}
+
+impl<'a> Routes<'a> {
+    fn short(&mut self, cluster: ClusterId, top: &Chain<'a>) -> Route {
+        let filters = self.filters(top, None);
+        let destination = Destination::One(cluster);
+        let pages = pages::plan(&self.file.error_pages).collect();
+        top.route(SHORT_NAME.into(), destination, filters, pages)
+    }
+
+    fn long(&mut self, at: usize, route: &'a FileRoute) -> Option<Route> {
+        let top = Chain(vec![&self.file.settings, self.defaults]);
+        let (destination, cluster) = match &route.own {
+            Some(own) => (Destination::Own(own_answer(&own.value)), None),
+            None => {
+                let (destination, settings) = destination(route, &self.names)?;
+                (destination, Some(settings))
+            }
+        };
+        let chain = cluster.map_or_else(|| Chain(top.0.clone()), |cluster| top.over(cluster));
+        let chain = chain.over(&route.settings);
         let name = route
             .name
             .as_ref()
             .map_or_else(|| format!("routes[{at}]"), |name| name.value.clone());
-        let chain = top.over(settings).over(&route.settings);
-        let limits = limits::of_route(file, defaults, Some((at, route)));
-        let limits = limits.into_iter().map(|limit| ids.filter(limit)).collect();
-        Some(chain.route(name.into(), destination, limits))
-    };
-    file.routes.iter().enumerate().filter_map(route).collect()
+        let filters = self.filters(&chain, Some((at, route)));
+        let pages = pages::plan(&route.error_pages).chain(pages::plan(&self.file.error_pages));
+        let mirror = route.mirror.as_ref();
+        Some(Route {
+            rewrite: matching::rewrite(route),
+            mirror: mirror
+                .and_then(|name| self.names.get(name.value.as_str()))
+                .map(|(cluster, _)| Mirror {
+                    cluster: *cluster,
+                    percent: route
+                        .mirror_percent
+                        .as_ref()
+                        .map_or(100, |found| found.value),
+                }),
+            ..chain.route(name.into(), destination, filters, pages.collect())
+        })
+    }
+
+    fn filters(
+        &mut self,
+        chain: &Chain<'_>,
+        route: Option<(usize, &'a FileRoute)>,
+    ) -> Box<[Filter]> {
+        let limits = limits::of_route(self.file, self.defaults, route).into_iter();
+        let limits = limits.map(|limit| self.limits.filter(limit)).collect();
+        let cluster = |name: &str| self.names.get(name).map(|(cluster, _)| *cluster);
+        self.filters.of(chain, limits, &cluster)
+    }
+}
+
+fn own_answer(own: &Answering) -> Own {
+    match own {
+        Answering::Redirect { status, location } => Own::Redirect {
+            status: *status,
+            location: location.clone(),
+        },
+        Answering::Answer { status, body } => Own::Answer {
+            status: *status,
+            content_type: body.content_type.clone(),
+            body: Template::clone(&body.template),
+        },
+    }
 }
 
 /// With the settings of its cluster. Those of a split agree in all that the route does not set.

@@ -5,9 +5,13 @@
 
 use std::fmt::Write;
 
+use super::causes::show_statuses;
 use super::file::{Backend, File, Limit, Part, Settings};
+use super::matching;
+use super::pages::Page as ErrorPage;
 use super::report::{At, Lines};
 use super::value::{array, show, string};
+use crate::policy::retry::Statuses;
 use crate::policy::route::{HostPattern, MethodName, PathPattern};
 
 /// With `origins`, each value says where it came from.
@@ -39,6 +43,7 @@ pub(super) fn render(
     }
     page.sections("", &effective);
     page.limits("", file.rate_limits.as_deref());
+    page.pages("", &file.error_pages);
     for cluster in &file.clusters {
         page.line("\n[[clusters]]");
         if let Some(name) = &cluster.name {
@@ -81,11 +86,15 @@ pub(super) fn render(
                 &route.at,
             );
         }
+        for (name, value) in matching::show(route) {
+            page.key(name, &value, &route.at);
+        }
         if route.rate_limits.as_ref().is_some_and(Vec::is_empty) {
             page.line("rate_limits = []");
         }
         page.sections("routes.", &route.settings);
         page.limits("routes.", route.rate_limits.as_deref());
+        page.pages("routes.", &route.error_pages);
     }
     page.out
 }
@@ -117,6 +126,21 @@ impl Page<'_> {
             }
             for (key, found) in &limit.settings {
                 self.key(key.leaf(), &show(*key, &found.value), &found.at);
+            }
+        }
+    }
+
+    fn pages(&mut self, prefix: &str, pages: &[ErrorPage]) {
+        for page in pages {
+            self.line(&format!("\n[[{prefix}error_pages]]"));
+            if let Some(statuses) = &page.statuses {
+                let statuses = Statuses(statuses.as_slice().into());
+                let shown = array(show_statuses(&statuses));
+                self.key("status", &shown, &page.at);
+            }
+            if let Some(body) = &page.body {
+                self.key("content_type", &string(&body.content_type), &page.at);
+                self.key("body", &string(&body.written), &page.at);
             }
         }
     }

@@ -4,15 +4,17 @@
 //! Invariant: what could not be read is noted and left out as `None`, so that it causes no second problem later.
 
 use super::address;
-use super::file::{Backend, Cluster, Found, Part, Route, limit, scope};
+use super::file::{Backend, Cluster, Found, Part, Route, limit_list, scope};
+use super::files::Files;
 use super::keys::Scope;
 use super::kinds::{HOSTS_MAX, Kind, METHODS_MAX, SPLIT_MAX, WEIGHT_MAX};
 use super::limits;
 use super::list::{Item, texts};
+use super::matching;
 use super::read::{Member, Node, Raw, join};
 use super::report::{At, Fault, Notes};
 use super::value::{self, in_range, integer, wrong_type};
-use crate::policy::route::PathPattern;
+use crate::policy::route::{Conditions, PathPattern};
 
 /// `[[name]]`, each table read by `read`.
 pub(super) fn tables<T>(
@@ -53,9 +55,15 @@ pub(super) fn tables<T>(
     all
 }
 
-pub(super) fn cluster(node: &Node, members: &[Member], path: &str, notes: &mut Notes) -> Cluster {
+pub(super) fn cluster(
+    node: &Node,
+    members: &[Member],
+    path: &str,
+    files: Files<'_>,
+    notes: &mut Notes,
+) -> Cluster {
     let names = ["name", "backends", "failover"];
-    let (settings, own) = scope(members, Scope::Cluster, path, &names, notes);
+    let (settings, own) = scope(members, Scope::Cluster, path, &names, files, notes);
     let mut cluster = Cluster {
         at: node.at.clone(),
         name: None,
@@ -86,7 +94,13 @@ pub(super) fn cluster(node: &Node, members: &[Member], path: &str, notes: &mut N
     cluster
 }
 
-pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Notes) -> Route {
+pub(super) fn route(
+    node: &Node,
+    members: &[Member],
+    path: &str,
+    files: Files<'_>,
+    notes: &mut Notes,
+) -> Route {
     let names = [
         "name",
         "hosts",
@@ -98,7 +112,8 @@ pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Not
         "split_header",
         limits::LIST,
     ];
-    let (settings, own) = scope(members, Scope::Route, path, &names, notes);
+    let names = [&names[..], &matching::NAMES].concat();
+    let (settings, own) = scope(members, Scope::Route, path, &names, files, notes);
     let mut route = Route {
         at: node.at.clone(),
         name: None,
@@ -109,6 +124,15 @@ pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Not
         split: None,
         split_header: None,
         rate_limits: None,
+        conditions: Some(Conditions::default()),
+        priority: None,
+        strip_prefix: None,
+        add_prefix: None,
+        replace_path: None,
+        own: None,
+        mirror: None,
+        mirror_percent: None,
+        error_pages: Vec::new(),
         settings,
     };
     for member in &own {
@@ -119,11 +143,12 @@ pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Not
             "cluster" => route.cluster = name(node, &path, notes),
             "split" => route.split = split(node, &path, notes),
             "split_header" => route.split_header = field_name(node, &path, notes),
-            limits::LIST => route.rate_limits = Some(tables(node, &path, notes, limit)),
+            limits::LIST => route.rate_limits = Some(limit_list(node, &path, files, notes)),
+            "path_prefix" => route.path = path_of(node, &path, notes).map(PathPattern::Prefix),
             "hosts" => route.hosts = patterns(node, &path, HOSTS_MAX, address::host_pattern, notes),
             "methods" => route.methods = patterns(node, &path, METHODS_MAX, address::method, notes),
             "path" => route.path = path_of(node, &path, notes).map(PathPattern::Exact),
-            _ => route.path = path_of(node, &path, notes).map(PathPattern::Prefix),
+            _ => matching::read(member, &path, &mut route, files, notes),
         }
     }
     one_of(node, &own, path, notes);
@@ -133,17 +158,32 @@ pub(super) fn route(node: &Node, members: &[Member], path: &str, notes: &mut Not
 /// Of two keys that say one thing, one; and of those that are required, one.
 fn one_of(node: &Node, own: &[&Member], path: &str, notes: &mut Notes) {
     let has = |name: &str| own.iter().find(|member| member.name == name);
-    for (first, second) in [("path", "path_prefix"), ("cluster", "split")] {
-        if let (Some(_), Some(twice)) = (has(first), has(second)) {
-            let fault = Fault::new(format!("{first} is set too")).hint("keep one of them");
-            notes.add(&twice.name_at, &join(path, second), fault);
+    let exclusive: [&[&str]; 3] = [
+        &["path", "path_prefix"],
+        &["headers", matching::HEADERS],
+        &["cluster", "split", "redirect", "answer"],
+    ];
+    for names in exclusive {
+        let mut written = own
+            .iter()
+            .filter(|member| names.contains(&member.name.as_str()));
+        let Some(first) = written.next() else {
+            continue;
+        };
+        for twice in written {
+            let fault = Fault::new(format!("{} is set too", first.name)).hint("keep one of them");
+            notes.add(&twice.name_at, &join(path, &twice.name), fault);
         }
     }
-    match (has("cluster").or(has("split")), has("split_header")) {
+    let target = ["cluster", "split", "redirect", "answer"]
+        .iter()
+        .find_map(|name| has(name));
+    match (target, has("split_header")) {
         (None, _) => notes.add(
             &node.at,
             &join(path, "cluster"),
-            Fault::new("missing: a route names the cluster that serves it"),
+            Fault::new("missing: a route names the cluster that serves it")
+                .hint("or it has a split, a redirect or an answer"),
         ),
         (Some(_), Some(header)) if has("split").is_none() => notes.add(
             &header.name_at,

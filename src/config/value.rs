@@ -5,11 +5,14 @@
 
 use std::net::SocketAddr;
 
+use super::access::{self, Secrets};
 use super::address;
 use super::causes;
+use super::files::Files;
 use super::keys::Key;
 use super::kinds::{
-    CAUSES_MAX, CIDRS_MAX, FIELDS_MAX, HEADERS_MAX, Kind, LISTENS_MAX, METHODS_MAX, ORIGINS_MAX,
+    CAUSES_MAX, CIDRS_MAX, CODING_NAMES, FIELDS_MAX, HEADERS_MAX, Kind, LISTENS_MAX, METHODS_MAX,
+    ORIGINS_MAX, WORDS_MAX,
 };
 use super::limits;
 use super::list::list;
@@ -45,13 +48,23 @@ pub enum Value {
     /// Empty counts all requests as one.
     LimitKey(Box<[KeyPart]>),
     Origins(Vec<Origin>),
+    /// Each an index, as of a choice.
+    Choices(Vec<usize>),
+    Secrets(Secrets),
     /// Names and other words.
     Words(Vec<Box<str>>),
     Edits(Vec<Edit>),
 }
 
 /// Reads the value of `key`; problems are noted under `path`.
-pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Option<Value> {
+#[expect(clippy::too_many_lines, reason = "one arm for each kind")]
+pub(super) fn read(
+    key: Key,
+    node: &Node,
+    path: &str,
+    files: Files<'_>,
+    notes: &mut Notes,
+) -> Option<Value> {
     let kind = &key.spec().kind;
     let one = match kind {
         Kind::Flag => flag(&node.raw, kind).map(Value::Flag),
@@ -113,6 +126,24 @@ pub(super) fn read(key: Key, node: &Node, path: &str, notes: &mut Notes) -> Opti
             let parse = |text: &str| message::edit(text, *request);
             return list(node, kind, path, FIELDS_MAX, parse, notes).map(Value::Edits);
         }
+        Kind::Word { max } => parsed(node, kind, |text| {
+            message::word(text, *max).map(Value::Text)
+        }),
+        Kind::Words { max } => {
+            let parse = |text: &str| message::word(text, *max);
+            return words(node, kind, path, WORDS_MAX, parse, notes);
+        }
+        Kind::ClusterName => optional(node, kind, |text| Ok(Value::Text(text.into()))),
+        Kind::Codings => {
+            let parse = |text: &str| one_of(text, &Kind::Choice(&CODING_NAMES), &CODING_NAMES);
+            return list(node, kind, path, CODING_NAMES.len(), parse, notes).map(Value::Choices);
+        }
+        Kind::MediaTypes => return words(node, kind, path, WORDS_MAX, message::media_type, notes),
+        Kind::Users => return access::users(node, kind, path, files, notes).map(Value::Secrets),
+        Kind::ApiKeys => {
+            return access::api_keys(node, kind, path, files, notes).map(Value::Secrets);
+        }
+        Kind::Verifier(verifier) => access::verifier(node, kind, *verifier, files),
         Kind::Structure => return None,
     };
     one.map_err(|fault| notes.add(&node.at, path, fault)).ok()
@@ -143,6 +174,8 @@ pub(super) fn show(key: Key, value: &Value) -> String {
         Value::Webhook(webhook) => string(&webhook.url),
         Value::LimitKey(parts) => limits::show_key(parts),
         Value::Origins(origins) => array(origins.iter().map(message::show_origin)),
+        Value::Choices(choices) => array(choices.iter().map(|at| CODING_NAMES[*at].to_owned())),
+        Value::Secrets(secrets) => access::show(key, secrets),
         Value::Words(words) => array(words.iter().map(ToString::to_string)),
         Value::Edits(edits) => array(edits.iter().map(|edit| edit.text.to_string())),
         Value::Host(HostPolicy::Pass) => string("pass"),
@@ -336,15 +369,18 @@ fn size(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Res
 }
 
 fn choice(node: &Node, kind: &Kind, names: &[&str]) -> Result<Value, Fault> {
-    let text = text(node, kind)?;
+    one_of(text(node, kind)?, kind, names).map(Value::Choice)
+}
+
+fn one_of(text: &str, kind: &Kind, names: &[&str]) -> Result<usize, Fault> {
     let name = text.replace('-', "_");
-    match names.iter().position(|known| *known == name) {
-        Some(at) => Ok(Value::Choice(at)),
-        None => {
+    names
+        .iter()
+        .position(|known| *known == name)
+        .ok_or_else(|| {
             let fault = Fault::new(format!("\"{text}\" is not {}", kind.bounds()));
-            Err(fault.near(text, names.iter().copied()))
-        }
-    }
+            fault.near(text, names.iter().copied())
+        })
 }
 
 fn admin(node: &Node, kind: &Kind) -> Result<Value, Fault> {
@@ -452,7 +488,7 @@ fn host(node: &Node, kind: &Kind, path: &str, notes: &mut Notes) -> Option<HostP
     None
 }
 
-fn text<'a>(node: &'a Node, kind: &Kind) -> Result<&'a str, Fault> {
+pub(super) fn text<'a>(node: &'a Node, kind: &Kind) -> Result<&'a str, Fault> {
     match &node.raw {
         Raw::Text { text, .. } => Ok(text),
         raw @ (Raw::Integer(_) | Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(_)) => {

@@ -5,6 +5,8 @@
 //! prefix that is taken off or put on. What comes out begins with one slash: no reader takes the first segment for a
 //! host (RFC 3986 section 4.2).
 
+use std::sync::Arc;
+
 use super::filter::template::Template;
 use super::route::normal::{is_border, with_normal};
 
@@ -40,7 +42,8 @@ pub struct ErrorPage {
     /// First and last status.
     pub statuses: Box<[(u16, u16)]>,
     pub content_type: Box<str>,
-    pub body: Template,
+    /// Routes that inherit a page share its text, which may be long.
+    pub body: Arc<Template>,
 }
 
 /// A text that is no location: neither an absolute URI with an authority nor a path.
@@ -360,7 +363,7 @@ mod tests {
         let page_for = |statuses: &[(u16, u16)], name: &str| ErrorPage {
             statuses: statuses.into(),
             content_type: name.into(),
-            body: Template { parts: [].into() },
+            body: Arc::new(Template { parts: [].into() }),
         };
         let pages = [
             page_for(&[(404, 404), (410, 410)], "gone"),

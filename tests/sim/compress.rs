@@ -28,7 +28,7 @@ fn compressing() -> Arc<Plan> {
         types: ["text/*".into()].into(),
     };
     let mine = Arc::get_mut(&mut plan).expect("nobody else has it yet");
-    mine.routes[0].filters = [Filter::Compress(compress)].into();
+    mine.routes[0].filters = [Filter::Compress(compress.into())].into();
     plan
 }
 

@@ -6,8 +6,8 @@
 use super::{CLUSTERS, DAY, HOUR, KIB, LIMITS, MS, ROUTES, Spec, TOP, duration, or_off, whole};
 use crate::config::kinds::{
     ACCEPT_NAMES, ACTION_NAMES, ALL_DOWN_NAMES, CHECK_TYPE_NAMES, CHOOSING_NAMES,
-    CLIENT_FIELD_NAMES, ENGINE_NAMES, FIELDS_NAMES, FORMAT_NAMES, Kind, LEVEL_NAMES, MODE_NAMES,
-    WHEN_FULL_NAMES,
+    CLIENT_FIELD_NAMES, ENGINE_NAMES, FIELDS_NAMES, FORMAT_NAMES, JWT_ALGORITHM_NAMES, Kind,
+    LEVEL_NAMES, MODE_NAMES, Verifier, WHEN_FULL_NAMES,
 };
 use crate::policy::health::{STREAK_MAX, TRIALS_MAX};
 use crate::policy::retry::BACKOFF_MAX_NS;
@@ -167,6 +167,58 @@ keys! {
     Traceparent "request_id.traceparent" ROUTES Kind::Flag,
         "false", "a valid traceparent (W3C Trace Context) goes on to backends, another is replaced";
 
+    Allow "access.allow" ROUTES Kind::Cidrs,
+        "[]", "clients that may ask, else 403; empty is everybody";
+    Deny "access.deny" ROUTES Kind::Cidrs,
+        "[]", "clients that may not, whatever allow says";
+    Realm "access.realm" ROUTES Kind::Word { max: 128 },
+        "\"corelane\"", "what the browser shows when it asks for a password";
+    BasicUsers "access.basic_users" ROUTES Kind::Users,
+        "[]", "who may ask with a password, hashed by bcrypt or Argon2 (htpasswd -nB NAME); of passwords, API keys and tokens one is enough, else 401";
+    ApiKeys "access.api_keys" ROUTES Kind::ApiKeys,
+        "[]", "who may ask with a key of 16 characters or more";
+    ApiKeyHeader "access.api_key_header" ROUTES Kind::Token,
+        "\"X-Api-Key\"", "field that holds the key; in Authorization it stands behind Bearer";
+    JwtSecret "access.jwt_secret" ROUTES Kind::Verifier(Verifier::Secret),
+        "\"\"", "who has a token (JWT) that is signed with this secret of 32 bytes or more (HS256) may ask; empty is off";
+    JwtKey "access.jwt_key" ROUTES Kind::Verifier(Verifier::Pem),
+        "\"\"", "the same for the private key that belongs to this public one (RS256, ES256, EdDSA)";
+    JwtJwks "access.jwt_jwks" ROUTES Kind::Verifier(Verifier::Jwks),
+        "\"\"", "the same for any key of this set; of secret, key and set one is possible";
+    JwtAlgorithm "access.jwt_algorithm" ROUTES Kind::Choice(&JWT_ALGORITHM_NAMES),
+        "\"\"", "the only algorithm that is taken; empty is what the keys are made for";
+    JwtIssuers "access.jwt_issuers" ROUTES Kind::Words { max: 512 },
+        "[]", "iss of a token is one of these, else 403; empty is any";
+    JwtAudiences "access.jwt_audiences" ROUTES Kind::Words { max: 512 },
+        "[]", "aud of a token has one of these, else 403; empty is any";
+    JwtLeeway "access.jwt_leeway" ROUTES Kind::Seconds { max: HOUR },
+        "\"1m\"", "how far clocks may differ, for exp and nbf";
+    JwtUserClaim "access.jwt_user_claim" ROUTES Kind::Word { max: 128 },
+        "\"sub\"", "what of a token names the user";
+    AuthCluster "access.forward_cluster" ROUTES Kind::ClusterName,
+        "\"\"", "a cluster that is asked whether a request may pass: 2xx lets it, any other answer goes to the client; empty is off";
+    AuthPath "access.forward_path" ROUTES Kind::Target,
+        "\"/\"", "what it is asked for";
+    AuthCopy "access.forward_copy" ROUTES Kind::FieldNames { request: true },
+        "[]", "fields of its answer that backends get, in place of the client's";
+    AuthTimeout "access.forward_timeout" ROUTES duration(HOUR, false),
+        "\"5s\"", "an answer that takes longer is a 503";
+
+    Compression "compression.enabled" ROUTES Kind::Flag,
+        "false", "compress responses that are worth it, for clients that take it";
+    Codings "compression.codings" ROUTES Kind::Codings,
+        "[\"zstd\", \"br\", \"gzip\"]", "what we compress with, best first, where the client likes several as well";
+    GzipLevel "compression.gzip_level" ROUTES whole(1, 9),
+        "5", "more is smaller and slower";
+    BrotliLevel "compression.brotli_level" ROUTES whole(0, 11),
+        "4", "the same";
+    ZstdLevel "compression.zstd_level" ROUTES whole(1, 19),
+        "3", "the same; above 9 it takes much memory for each response";
+    CompressMinSize "compression.min_size" ROUTES Kind::Size { min: 0, max: 1 << 30, word: None },
+        "\"1KiB\"", "smaller responses stay as they are";
+    MediaTypes "compression.types" ROUTES Kind::MediaTypes,
+        "[\"text/*\", \"application/javascript\", \"application/json\", \"application/ld+json\", \"application/manifest+json\", \"application/rss+xml\", \"application/wasm\", \"application/xhtml+xml\", \"application/xml\", \"font/ttf\", \"image/svg+xml\"]", "media types that are compressed";
+
     PoolIdlePerShard "pool.idle_per_shard" CLUSTERS Kind::Whole { min: 0, max: 65_536, word: None },
         "64", "idle connections that each shard keeps per backend";
     PoolIdleTotal "pool.idle_total" CLUSTERS Kind::Whole { min: 0, max: 1_000_000, word: None },
@@ -317,6 +369,30 @@ keys! {
         "", "clusters that share its requests, as { cluster, weight }, up to 64; default weight 1, 0 takes none";
     RouteSplitHeader "routes[].split_header" TOP Kind::Structure,
         "", "a request's field that names one of them, which goes before the weights; default none";
+    RouteHeaders "routes[].headers" TOP Kind::Structure,
+        "", "fields that a request must have, up to 16, with any value or this one; default none";
+    RouteMatchHeaders "routes[].match_headers" TOP Kind::Structure,
+        "", "the same, where a section [routes.headers] has that name";
+    RouteQuery "routes[].query" TOP Kind::Structure,
+        "", "parameters that its query must have, up to 16, as they are written; default none";
+    RouteClients "routes[].clients" TOP Kind::Structure,
+        "", "addresses and blocks that it must come from, up to 4096; default any";
+    RoutePriority "routes[].priority" TOP Kind::Structure,
+        "", "-1000 to 1000: goes before hosts and paths, higher first; default 0";
+    RouteStripPrefix "routes[].strip_prefix" TOP Kind::Structure,
+        "", "taken off the path that backends see; default nothing";
+    RouteAddPrefix "routes[].add_prefix" TOP Kind::Structure,
+        "", "put before it, after that; default nothing";
+    RouteReplacePath "routes[].replace_path" TOP Kind::Structure,
+        "", "the whole path that backends see, in place of both; default none";
+    RouteRedirect "routes[].redirect" TOP Kind::Structure,
+        "", "in place of a cluster: where clients are sent, as a text or { to, status }; status 301, 302, 303, 307 or 308, default 308; with {scheme}, {host}, {path}, {query} (with its ?) and the like";
+    RouteAnswer "routes[].answer" TOP Kind::Structure,
+        "", "in place of a cluster: what clients get, as { status, content_type, body }; default 200, text/plain; charset=utf-8, nothing; body may be file:/path and have {client_ip}, {request_id}, {route}, {status} and the like";
+    RouteMirror "routes[].mirror" TOP Kind::Structure,
+        "", "a cluster that gets a copy of its requests, and whose answers nobody gets; default none";
+    RouteMirrorPercent "routes[].mirror_percent" TOP Kind::Structure,
+        "", "how many of a hundred requests, 1 to 100; default 100";
     RouteRateLimits "routes[].rate_limits" TOP Kind::Structure,
         "", "this route's, in place of those of the top level; an empty list has none";
 
@@ -324,4 +400,15 @@ keys! {
         "", "further limits, up to 16: a request passes if all let it; each has the keys of rate_limit, inherits none of them, and has a rate";
     LimitName "rate_limits[].name" TOP Kind::Structure,
         "", "unique, for metrics and the fields of responses; default rate_limits[N], of the section rate_limit; those of a route begin with its name";
+    RouteErrorPages "routes[].error_pages" TOP Kind::Structure,
+        "", "this route's, which go before those of the top level";
+
+    ErrorPages "error_pages" TOP Kind::Structure,
+        "", "bodies of errors that are our own, not a backend's, up to 64; the first with the status counts";
+    PageStatus "error_pages[].status" TOP Kind::Structure,
+        "", "for which: a list of \"5xx\", \"404\" or \"500-504\"";
+    PageContentType "error_pages[].content_type" TOP Kind::Structure,
+        "", "default text/html; charset=utf-8";
+    PageBody "error_pages[].body" TOP Kind::Structure,
+        "", "a text or file:/path of up to 1 MiB, with {status}, {reason}, {request_id}, {client_ip}, {scheme}, {route}; if it is no HTML or XML, with {host}, {path}, {query}, {method}, {user} too";
 }

@@ -119,6 +119,9 @@ fn places(file: &File, defaults: &Settings, notes: &mut Notes) {
 
 fn lists(list: Option<&[Limit]>, prefix: &str, defaults: &Settings, notes: &mut Notes) {
     let list = list.unwrap_or_default();
+    if list.is_empty() {
+        return;
+    }
     if let Some(first) = list.get(LIMITS_MAX) {
         let fault = format!("{} limits, at most {LIMITS_MAX} are allowed", list.len());
         notes.add(&first.at, &format!("{prefix}{LIST}"), Fault::new(fault));

@@ -17,30 +17,32 @@ pub mod recent;
 pub mod request_id;
 pub mod template;
 
+use std::sync::Arc;
+
 use super::limit::LimitId;
 
-/// One filter of a route, ready to run.
+/// One filter of a route, ready to run. What may be large is shared by the routes that inherit it.
 #[derive(Debug)]
 pub enum Filter {
     /// A request gets its id, and its trace goes on.
     RequestId(request_id::RequestId),
     /// Blocks of addresses that may ask, or may not.
-    Address(address::Address),
+    Address(Arc<address::Address>),
     /// Which pages of other origins may ask.
-    Cors(cors::Cors),
+    Cors(Arc<cors::Cors>),
     /// How often somebody may ask.
     Limit(LimitId),
-    Basic(basic::Basic),
-    ApiKey(api_key::ApiKey),
-    Jwt(jwt::Jwt),
+    Basic(Arc<basic::Basic>),
+    ApiKey(Arc<api_key::ApiKey>),
+    Jwt(Arc<jwt::Jwt>),
     /// Another server is asked whether the request may pass.
-    ForwardAuth(forward_auth::ForwardAuth),
+    ForwardAuth(Arc<forward_auth::ForwardAuth>),
     /// How often a known user may ask.
     UserLimit(LimitId),
     /// Fields that are set, added, removed.
-    Headers(headers::Headers),
+    Headers(Arc<headers::Headers>),
     /// Which responses are compressed, and how.
-    Compress(compress::Compress),
+    Compress(Arc<compress::Compress>),
 }
 
 impl Filter {

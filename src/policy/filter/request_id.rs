@@ -4,7 +4,7 @@
 //! Invariant: an id is 1 to 128 visible ASCII characters.
 
 use super::headers::is_named;
-use crate::h1::head::Request;
+use crate::h1::head::{Kind, Request};
 
 /// `[request_id]` of a route.
 #[derive(Debug)]
@@ -97,14 +97,12 @@ impl RequestId {
 
 const TRACEPARENT: &str = "traceparent";
 
-/// The value of the only field of this name.
+/// The value of the only field of this name, if it goes on: what Connection nominates does not.
 fn only<'b>(request: &Request<'_, 'b>, name: &str) -> Option<&'b [u8]> {
-    let mut named = request
-        .headers
-        .iter()
-        .filter(|header| is_named(header.name, name));
+    let fields = request.headers.iter().zip(request.kinds);
+    let mut named = fields.filter(|(header, _)| is_named(header.name, name));
     match (named.next(), named.next()) {
-        (Some(field), None) => Some(field.value),
+        (Some((field, kind)), None) => (*kind != Kind::HopByHop).then_some(field.value),
         (Some(_), Some(_)) | (None, _) => None,
     }
 }
