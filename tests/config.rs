@@ -845,7 +845,7 @@ mirror_percent = 5
 [[routes.error_pages]]
 status = ["404", "410-418"]
 content_type = "text/plain"
-body = "{path}: {reason}"
+body = "{route}: {reason}"
 [[routes]]
 hosts = ["a.example"]
 redirect = "https://{host}{path}{query}"
@@ -875,7 +875,7 @@ fn routes_match_rewrite_redirect_answer_and_mirror() {
     let pages: Vec<_> = pages
         .map(|page| (&*page.statuses, &*page.content_type, page.body.show()))
         .collect();
-    let own = "{path}: {reason}".to_owned();
+    let own = "{route}: {reason}".to_owned();
     assert_eq!(
         pages,
         [
@@ -1151,7 +1151,7 @@ security = true
 [[routes.error_pages]]
 status = ["4xx"]
 content_type = "text/plain"
-body = "{reason} {query}"
+body = "{reason} {request_id}"
 [routes.access]
 basic_users = ["file:/users"]
 jwt_secret = "file:/secret"

@@ -39,11 +39,12 @@ pub(super) const NAMES: [&str; 13] = [
 const REDIRECTS: [i128; 5] = [301, 302, 303, 307, 308];
 const REDIRECT: u16 = 308;
 /// What a location may say: what is known before a backend is.
-const LOCATION_VARIABLES: [Variable; 9] = [
+const LOCATION_VARIABLES: [Variable; 10] = [
     Variable::ClientIp,
     Variable::Scheme,
     Variable::Method,
     Variable::Host,
+    Variable::Hostname,
     Variable::Path,
     Variable::Query,
     Variable::RequestId,

@@ -9,7 +9,7 @@ use super::plan::HashKey;
 use super::report::{Fault, nearest};
 use crate::policy::filter::cors::Origin;
 use crate::policy::filter::headers::is_editable;
-use crate::policy::filter::template::{Template, Variable};
+use crate::policy::filter::template::{Problem, Template, Variable};
 
 /// What we say ourselves of every request, with the key that has a say in it, if there is one.
 const OWN_FIELDS: [(&str, Option<&str>); 4] = [
@@ -115,19 +115,23 @@ pub struct Edit {
     pub value: Template,
 }
 
-/// What a field of a message that is passed on may say. Our own answers have more to tell.
-const EDIT_VARIABLES: [Variable; 10] = [
+/// What a field of a request that is passed on may say. Our own answers have more to tell.
+const REQUEST_VARIABLES: [Variable; 11] = [
     Variable::ClientIp,
     Variable::Scheme,
-    Variable::Method,
-    Variable::Host,
-    Variable::Path,
-    Variable::Query,
     Variable::RequestId,
     Variable::User,
     Variable::Route,
     Variable::Backend,
+    Variable::Method,
+    Variable::Host,
+    Variable::Hostname,
+    Variable::Path,
+    Variable::Query,
 ];
+
+/// So many of those are still at hand when the response comes.
+const RESPONSE_VARIABLES: usize = 6;
 
 pub(super) fn edit(text: &str, request: bool) -> Result<Edit, Fault> {
     let Some((name, value)) = text.split_once(':') else {
@@ -146,7 +150,13 @@ pub(super) fn edit(text: &str, request: bool) -> Result<Edit, Fault> {
     }
     Ok(Edit {
         text: format!("{name}: {value}").into(),
-        value: template(value, &EDIT_VARIABLES)?,
+        value: template(
+            value,
+            match request {
+                true => &REQUEST_VARIABLES,
+                false => &REQUEST_VARIABLES[..RESPONSE_VARIABLES],
+            },
+        )?,
         name,
     })
 }
@@ -158,13 +168,20 @@ pub(super) fn is_field_value(value: &str) -> bool {
 }
 
 pub(super) fn template(text: &str, allowed: &[Variable]) -> Result<Template, Fault> {
-    Template::parse(text, allowed).map_err(|problem| {
-        let text = problem.to_string();
-        match text.split_once("; ") {
-            Some((message, hint)) => Fault::new(message).hint(hint),
-            None => Fault::new(text),
-        }
-    })
+    Template::parse(text, allowed).map_err(|problem| fault(&problem))
+}
+
+/// A body, whose own braces need not be doubled.
+pub(super) fn body(text: &str, allowed: &[Variable]) -> Result<Template, Fault> {
+    Template::parse_body(text, allowed).map_err(|problem| fault(&problem))
+}
+
+fn fault(problem: &Problem) -> Fault {
+    let text = problem.to_string();
+    match text.split_once("; ") {
+        Some((message, hint)) => Fault::new(message).hint(hint),
+        None => Fault::new(text),
+    }
 }
 
 /// The name of a field that may be written or removed.

@@ -24,7 +24,7 @@ pub(super) const LIST: &str = "error_pages";
 const PLAIN: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
 /// A body may hold what is known before a backend is.
-const VARIABLES: [Variable; 10] = [
+const VARIABLES: [Variable; 11] = [
     Variable::ClientIp,
     Variable::Scheme,
     Variable::RequestId,
@@ -32,6 +32,7 @@ const VARIABLES: [Variable; 10] = [
     Variable::Status,
     Variable::Method,
     Variable::Host,
+    Variable::Hostname,
     Variable::Path,
     Variable::Query,
     Variable::User,
@@ -214,14 +215,15 @@ fn template(
     let is_active = ["html", "xml", "svg"]
         .iter()
         .any(|kind| lower.contains(kind));
-    if is_active {
+    // Of a page, the request is not at hand.
+    if is_active || reason {
         allowed.truncate(SAFE);
     }
     if reason {
         allowed.push(Variable::Reason);
     }
-    message::template(&text, &allowed).map_err(|fault| {
-        let is_chosen = is_active && message::template(&text, Variable::ALL).is_ok();
+    message::body(&text, &allowed).map_err(|fault| {
+        let is_chosen = is_active && !reason && message::body(&text, Variable::ALL).is_ok();
         if is_chosen {
             fault.hint(
                 "what a client sends could bring a script into the page; text/plain may have it",

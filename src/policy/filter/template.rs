@@ -27,6 +27,8 @@ pub enum Variable {
     Method,
     /// As the client sent it, with its port.
     Host,
+    /// The same without its port.
+    Hostname,
     /// Without the query.
     Path,
     /// With its `?`; empty if there is none.
@@ -49,6 +51,7 @@ impl Variable {
         Variable::Scheme,
         Variable::Method,
         Variable::Host,
+        Variable::Hostname,
         Variable::Path,
         Variable::Query,
         Variable::RequestId,
@@ -66,6 +69,7 @@ impl Variable {
             Variable::Scheme => "scheme",
             Variable::Method => "method",
             Variable::Host => "host",
+            Variable::Hostname => "hostname",
             Variable::Path => "path",
             Variable::Query => "query",
             Variable::RequestId => "request_id",
@@ -180,6 +184,35 @@ impl Template {
         })
     }
 
+    /// As `parse`, for bodies, where braces of their own (JSON, style sheets) are common: only a name in lower case
+    /// between two braces is a variable, everything else stands for itself. Such a name with doubled braces is a text.
+    pub fn parse_body(text: &str, allowed: &[Variable]) -> Result<Template, Problem> {
+        let mut doubled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            doubled.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let named = |opening: &str, closing: &str| {
+                let inside = rest.strip_prefix(opening)?;
+                let end = inside.find(|c: char| !c.is_ascii_lowercase() && c != '_')?;
+                let closes = end > 0 && inside[end..].starts_with(closing);
+                closes.then_some(opening.len() + end + closing.len())
+            };
+            match named("{{", "}}").or_else(|| named("{", "}")) {
+                Some(length) => {
+                    doubled.push_str(&rest[..length]);
+                    rest = &rest[length..];
+                }
+                None => {
+                    doubled.push_str(&rest[..1].repeat(2));
+                    rest = &rest[1..];
+                }
+            }
+        }
+        doubled.push_str(rest);
+        Template::parse(&doubled, allowed)
+    }
+
     /// The text that it was parsed from.
     pub fn show(&self) -> String {
         let mut text = String::new();
@@ -246,6 +279,7 @@ impl<'a> Values<'a> {
             Variable::Scheme => self.scheme,
             Variable::Method => self.method,
             Variable::Host => self.host,
+            Variable::Hostname => hostname(self.host),
             Variable::Path => self.path,
             Variable::Query => self.query,
             Variable::RequestId => self.request_id,
@@ -274,6 +308,14 @@ fn variable(name: &str, allowed: &[Variable]) -> Result<Variable, Problem> {
     }
 }
 
+/// An authority without its port. An IPv6 address keeps its brackets.
+fn hostname(host: &str) -> &str {
+    let port = host
+        .rfind(':')
+        .filter(|colon| !host[*colon..].contains(']'));
+    port.map_or(host, |colon| &host[..colon])
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -300,6 +342,42 @@ mod tests {
         let mut out = b"before ".to_vec();
         template.render(values, &mut out);
         String::from_utf8(out.split_off(7)).unwrap()
+    }
+
+    #[test]
+    fn bodies_have_braces_of_their_own() {
+        let values = Values {
+            client_ip: "192.0.2.1",
+            host: "[2001:db8::1]:8080",
+            ..Values::default()
+        };
+        for (text, expected) in [
+            ("{\"a\":{\"b\":1}}", "{\"a\":{\"b\":1}}"),
+            ("body { color: red } p{}", "body { color: red } p{}"),
+            ("{client_ip}{{client_ip}}", "192.0.2.1{client_ip}"),
+            ("{{{client_ip}}}", "{{client_ip}}"),
+            ("} {", "} {"),
+            ("{hostname}|{host}", "[2001:db8::1]|[2001:db8::1]:8080"),
+        ] {
+            let template = Template::parse_body(text, Variable::ALL).unwrap();
+            let mut out = Vec::new();
+            template.render(&values, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{text}");
+        }
+        assert!(Template::parse_body("{clientip}", Variable::ALL).is_err());
+    }
+
+    #[test]
+    fn a_hostname_has_no_port() {
+        for (host, expected) in [
+            ("a.example:80", "a.example"),
+            ("a.example", "a.example"),
+            ("[::1]", "[::1]"),
+            ("[::1]:80", "[::1]"),
+            ("", ""),
+        ] {
+            assert_eq!(hostname(host), expected);
+        }
     }
 
     #[test]
