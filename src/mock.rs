@@ -618,15 +618,15 @@ mod tests {
                 "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /4k?x HTTP/1.1\r\n\r\nHEAD /64k HTTP/1.1\r\n\r\n\
                  GET /64k HTTP/1.1\r\n\r\nGET /none HTTP/1.1\r\n\r\n\
                  POST / HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n{upload}\
-                 GET /10m HTTP/1.1\r\n\r\nGET /64k-chunked HTTP/1.1\r\n\r\nGET /__count HTTP/1.1\r\n\r\n"
+                 GET /10m HTTP/1.1\r\n\r\nGET /64k-chunked HTTP/1.1\r\n\r\nGET /64k-text HTTP/1.1\r\n\r\nGET /__count HTTP/1.1\r\n\r\n"
             ),
         );
         let chunked = 65_536 + 4 * "4000\r\n\r\n".len() + "0\r\n\r\n".len();
         assert_eq!(
             sizes(&output),
-            [100, 4096, 0, 65_536, 0, 100, 10_485_760, chunked, 1]
+            [100, 4096, 0, 65_536, 0, 100, 10_485_760, chunked, 65_536, 1]
         );
-        assert!(output.ends_with("\r\n\r\n8"));
+        assert!(output.ends_with("\r\n\r\n9"));
     }
 
     #[test]

@@ -139,6 +139,21 @@ fn filters_are_measured_beside_none() {
     assert!(rest.contains(verdict), "{rest}");
 }
 
+#[test]
+fn what_is_compressed_is_measured_with_its_size() {
+    let arguments = "--only compressed --peers nginx,haproxy,caddy --rounds 1 --seconds 0.3";
+    let ran = compare(arguments, "/usr/bin:/bin");
+    assert_eq!(ran.code, 0, "{}{}", ran.output, ran.errors);
+    let (_, rest) = ran.output.split_once("\n level 5\n").unwrap();
+    for name in ["corelane", "nginx", "haproxy"] {
+        let row = rest
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        let row = row.unwrap_or_else(|| panic!("no {name} in {rest}"));
+        assert!(row.contains(" KiB an answer"), "{row}");
+    }
+}
+
 /// The programs of a process group that still run; who has ended may wait for somebody to ask how.
 fn running(group: u32) -> Vec<String> {
     let entries = fs::read_dir("/proc").unwrap().flatten();

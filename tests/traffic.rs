@@ -8,8 +8,11 @@
 
 mod support;
 
-use support::load::Report;
+use std::net::SocketAddr;
+
+use support::load::{Load, Logged, Mock, Report, until};
 use support::site::Site;
+use support::{TempDir, free_address};
 
 /// Of the longest load.
 const SECONDS: u64 = 20;
@@ -216,5 +219,124 @@ fn a_delay_spreads_a_burst() {
     let (delayed, at_once) = (count("delayed"), count("admitted"));
     assert_eq!(delayed + at_once, BURST);
     assert!(delayed > 0 && at_once > 0, "{delayed} and {at_once}");
+    site.stop();
+}
+
+/// Copies that each shard has under way at most.
+const COPIES_MAX: u64 = 256;
+/// So few that none is ever left out.
+const FEW: u64 = COPIES_MAX;
+
+/// A site with a shadow cluster is asked so often; every request must fare as if there were none. Gives what became of
+/// the copies that have ended: answered, failed, left out.
+fn mirror(shadow: SocketAddr, asked: u64) -> (Site, impl Fn(&Site) -> [u64; 3]) {
+    let site = Site::start(&format!(
+        "log.access = false\n\
+         [[clusters]]\nname = \"main\"\nbackends = [\"http://{{backend}}\"]\n\
+         [[clusters]]\nname = \"shadow\"\nbackends = [\"http://{shadow}\"]\n\
+         [[routes]]\ncluster = \"main\"\nmirror = \"shadow\"\n"
+    ));
+    let requests = (asked / 2).to_string();
+    let load = |more: &[&str]| {
+        let flags = ["--users", "16", "--requests", &requests, "--duration", "1h"];
+        site.load("/x?{n}", &[&flags[..], more].concat())
+    };
+    let (gets, posts) = (load(&[]), load(&["--body", "100B"]));
+    for report in [gets.finish(), posts.finish()] {
+        check_no_errors(&report);
+        assert_eq!(report.status(200), asked / 2, "{}", report.summary());
+    }
+    assert_eq!(site.mock.count("requests"), asked);
+    let copies = |site: &Site| {
+        ["answered", "failed", "dropped"].map(|result| {
+            let sample = format!("corelane_mirrored_total{{result=\"{result}\"}}");
+            site.proxy.metric(&sample)
+        })
+    };
+    (site, copies)
+}
+
+#[test]
+fn a_shadow_cluster_gets_what_the_backends_get() {
+    let folder = TempDir::new();
+    let shadow = Mock::start("shadow", &folder.0, &[]);
+    let (site, copies) = mirror(shadow.address, FEW);
+    until("all copies have been answered", || {
+        copies(&site).iter().sum::<u64>() == FEW
+    });
+    assert_eq!(copies(&site), [FEW, 0, 0]);
+    let sorted = |mut logged: Vec<Logged>| {
+        logged.sort();
+        logged
+    };
+    assert!(sorted(shadow.logged()) == sorted(site.mock.logged()));
+    site.stop();
+}
+
+#[test]
+fn a_shadow_cluster_that_fails_harms_nobody() {
+    for failure in ["reset", "close", "status"] {
+        let folder = TempDir::new();
+        let shadow = Mock::start("shadow", &folder.0, &["--fail-mode", failure]);
+        check_failing(failure, shadow.address);
+    }
+    check_failing("down", free_address());
+}
+
+fn check_failing(failure: &str, shadow: SocketAddr) {
+    let (site, copies) = mirror(shadow, FEW);
+    until("all copies have ended", || {
+        copies(&site).iter().sum::<u64>() == FEW
+    });
+    let [answered, failed, dropped] = copies(&site);
+    let all = format!("{failure}: {answered}, {failed}, {dropped}");
+    // A 500 is an answer.
+    assert_eq!(answered == FEW, failure == "status", "{all}");
+    assert_eq!(failed == FEW, failure != "status", "{all}");
+    site.stop();
+}
+
+#[test]
+fn a_shadow_cluster_that_hangs_harms_nobody() {
+    const ASKED: u64 = 1_000;
+    let folder = TempDir::new();
+    let shadow = Mock::start("shadow", &folder.0, &["--fail-mode", "hang"]);
+    let (site, copies) = mirror(shadow.address, ASKED);
+    let [answered, failed, dropped] = copies(&site);
+    let all = format!("{answered}, {failed}, {dropped}");
+    assert_eq!((answered, failed), (0, 0), "{all}");
+    // The others wait for their answers still.
+    assert!(dropped >= ASKED - 2 * COPIES_MAX, "{all}");
+    assert!(dropped < ASKED, "{all}");
+    site.stop();
+}
+
+#[test]
+fn responses_and_uploads_keep_their_rate() {
+    const RATE: u64 = 1024 * 1024;
+    const BYTES: u64 = 2 * RATE;
+    /// What may be ahead: one piece.
+    const AHEAD: u64 = 16 * 1024;
+    let site = Site::start(
+        "backends = [\"http://{backend}\"]\nlog.access = false\n\
+         limits.response_rate = \"1MiB\"\nlimits.request_rate = \"1MiB\"\n",
+    );
+    let once = ["--users", "1", "--requests", "1", "--duration", "1h"];
+    let length = format!("{BYTES}B");
+    let (bytes, chunked) = (format!("/bytes/{BYTES}"), format!("/chunked/{BYTES}"));
+    let loads: [(&str, &[&str]); 4] = [
+        (&bytes, &["--expect-body", &length]),
+        (&chunked, &["--expect-body", &length]),
+        ("/status/200", &["--body", "2MiB"]),
+        ("/status/200", &["--body", "2MiB", "--chunked", "true"]),
+    ];
+    // Each has a rate of its own.
+    let loads = loads.map(|(path, more)| site.load(path, &[&once[..], more].concat()));
+    for report in loads.map(Load::finish) {
+        check_no_errors(&report);
+        assert_eq!(report.number("good"), 1, "{}", report.summary());
+        let (took_ns, least) = (report.number("elapsed_ns"), (BYTES - AHEAD) * 1000 / RATE);
+        assert!(took_ns / 1_000_000 >= least, "{took_ns} ns of {least} ms");
+    }
     site.stop();
 }

@@ -334,7 +334,7 @@ fn config(engine: &str, own: &str, backends: &Backends) -> String {
             raw.push('\n');
         }
     }
-    if raw.contains("[[clusters]]") {
+    if raw.contains("[[clusters]]") || raw.contains("[[routes]]") {
         keys.remove("backends");
     }
     let mut text = String::new();

@@ -24,6 +24,8 @@ pub(super) struct Answers {
     page: Answer,
     large: Answer,
     large_chunked: Answer,
+    /// HTML, for those who compress it.
+    large_text: Answer,
     huge: Answer,
     cached_small: Answer,
     cached_page: Answer,
@@ -63,6 +65,12 @@ impl Answers {
             page: plain(4 * 1024),
             large: plain(64 * 1024),
             large_chunked: Answer::new(name, 200, "Transfer-Encoding: chunked", &chunked),
+            large_text: Answer::new(
+                name,
+                200,
+                "Content-Type: text/html; charset=utf-8\r\nContent-Length: 65536",
+                &page(64 * 1024),
+            ),
             huge: plain(10 * 1024 * 1024),
             cached_small: cached(100),
             cached_page: cached(4 * 1024),
@@ -87,6 +95,7 @@ impl Answers {
             b"4k" => self.page,
             b"64k" => self.large,
             b"64k-chunked" => self.large_chunked,
+            b"64k-text" => self.large_text,
             b"10m" => self.huge,
             b"__count" => return None,
             _ => self.unknown,
@@ -103,6 +112,34 @@ impl Answer {
             head_bytes: head.len(),
         }
     }
+}
+
+/// A list of articles: no two lines alike, and as far as gzip is concerned like a page of a site.
+fn page(length: usize) -> Vec<u8> {
+    const WORDS: [&str; 32] = [
+        "river", "council", "the", "of", "bridge", "opens", "after", "winter", "market", "a",
+        "new", "train", "station", "in", "autumn", "people", "say", "weather", "and", "museum",
+        "for", "garden", "morning", "report", "school", "to", "harbour", "evening", "light", "on",
+        "road", "music",
+    ];
+    let mut state: u32 = 1;
+    // Numerical Recipes' generator; its low bits are poor.
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize % bound
+    };
+    let mut page = b"<!doctype html>\n<title>News</title>\n<ul>\n".to_vec();
+    while page.len() < length {
+        let words: Vec<&str> = (0..14).map(|_| WORDS[below(WORDS.len())]).collect();
+        let (number, day) = (below(65_536), 1 + below(28));
+        let (slug, text) = (words[..4].join("-"), words.join(" "));
+        let line = format!(
+            "<li class=\"article\"><a href=\"/articles/{number}/{slug}\">{text}</a> <time>2026-11-{day:02}</time></li>\n"
+        );
+        page.extend_from_slice(line.as_bytes());
+    }
+    page.truncate(length);
+    page
 }
 
 /// Serves one connection to its end, or to the first request that it does not understand.

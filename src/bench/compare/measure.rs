@@ -1,6 +1,6 @@
 //! One measurement: a load on one subject while its CPU time is watched; or its memory with idle connections.
 //!
-//! Decides: what makes a measurement worthless. May not know: rounds, other subjects. Invariant: the requests that
+//! Decides: when counting begins and ends. May not know: rounds, other subjects. Invariant: the requests that
 //! the CPU time is divided by were counted by the backend itself, unless it is not to see them.
 
 use std::io::{self, Read, Write};
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use crate::bench::address::Url;
 use crate::bench::load::{Config, Expect, Load, Message, Stage, Target};
-use crate::bench::outcome::{Bottleneck, Outcome};
+use crate::bench::outcome::Bottleneck;
 use crate::bench::run::{self, RunError};
-use crate::bench::tally::{Tally, Trouble};
 use crate::config::plan::Nanos;
 use crate::engine::Chosen;
 
 use super::peer::Feature;
 use super::process::{Cpu, Process};
+use super::proof::prove_load;
 use super::sample::{Metric, Sample};
 use super::scenario::{IDLE_CONNECTIONS, Variant};
 
@@ -29,8 +29,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const WARM_UP_NS: Nanos = 500_000_000;
 /// Source addresses of new or many connections: one has some 28,000 ports, and some of them rest from before.
 const CLIENT_ADDRESSES: u32 = 32;
-/// Counted by the generator and by the backend at slightly different moments.
-const COUNT_SLACK: f64 = 0.03;
 /// Memory has settled when it has moved by less than this for so many looks.
 const STEADY_BYTES: u64 = 16 * 1024;
 const STEADY_LOOKS: u32 = 20;
@@ -92,7 +90,8 @@ impl Meter {
         let outcome = ran.map_err(|error: RunError| error.to_string())?;
         let first = first.ok_or("the load was over before it was measured")??;
         let last = subject.read(config.duration_ns(), self.proxy_cpu)?;
-        let counted = check(variant.feature, &outcome, &first, &last)?;
+        let seen = last.counted - first.counted;
+        let counted = prove_load(variant.feature, &outcome, seen)?;
         let mut sample = Sample::default();
         let cpu = last.cpu.since(first.cpu);
         let elapsed = (last.at_ns - first.at_ns) as f64;
@@ -108,6 +107,10 @@ impl Meter {
                     Metric::PerSecond,
                     outcome.per_second(outcome.total.answered()),
                 );
+                if variant.answer_bytes.is_none() {
+                    let answers = outcome.total.answered() as f64;
+                    sample.set(Metric::Answer, outcome.total.bytes_in as f64 / answers);
+                }
                 sample.set(Metric::Busy, cpu.run_ns as f64 / elapsed);
                 let per_second = rustix::param::clock_ticks_per_second() as f64;
                 let all_ticks = elapsed / SECOND * per_second;
@@ -237,69 +240,17 @@ impl Subject<'_> {
     }
 }
 
-/// A limit lets one request through now and then, and that one is answered: `check` says how many may be.
+/// A limit lets one request through now and then, and that one is answered: `prove_load` says how many may be.
 fn statuses(variant: &Variant) -> Vec<u16> {
     match variant.feature {
         Feature::Limit => vec![variant.status, 200],
-        Feature::Plain | Feature::AccessLog | Feature::Cache | Feature::Filters => {
-            vec![variant.status]
-        }
+        Feature::Plain
+        | Feature::AccessLog
+        | Feature::Cache
+        | Feature::Filters
+        | Feature::Gzip
+        | Feature::GzipAlike => vec![variant.status],
     }
-}
-
-/// The requests between two readings, if they were all what they were to be.
-fn check(
-    feature: Feature,
-    outcome: &Outcome,
-    first: &Reading,
-    last: &Reading,
-) -> Result<u64, String> {
-    let total = &outcome.total;
-    let wrong = wrong(total);
-    if wrong > 0 || total.good == 0 {
-        let statuses = &total.statuses;
-        let troubles: Vec<String> = Trouble::ALL
-            .into_iter()
-            .filter(|trouble| total.count(*trouble) > 0)
-            .map(|trouble| format!("{} {}", total.count(trouble), trouble.name()))
-            .collect();
-        let troubles = troubles.join(", ");
-        return Err(format!(
-            "{wrong} of {} requests went wrong: {troubles}; statuses {statuses:?}",
-            total.requests()
-        ));
-    }
-    let all: u64 = outcome.points.iter().map(|point| point.errors).sum();
-    let early = all.saturating_sub(total.errors());
-    if early > 0 {
-        return Err(format!("{early} requests went wrong during the warm-up"));
-    }
-    let seen = last.counted - first.counted;
-    let answered = total.answered();
-    if feature.asks_backend() {
-        let off = (seen as f64 - answered as f64).abs();
-        // What was in flight when counting began or ended.
-        let slack = COUNT_SLACK * answered as f64 + 200.0;
-        if off > slack {
-            return Err(format!(
-                "{answered} answers, but the backend saw {seen} requests: something else answered"
-            ));
-        }
-        return Ok(seen);
-    }
-    // One gets through a limit now and then; an entry of a cache may be fetched again.
-    if seen as f64 > answered as f64 * 0.01 + 10.0 {
-        return Err(format!(
-            "of {answered} answers {seen} came from the backend: the feature is not at work"
-        ));
-    }
-    Ok(answered)
-}
-
-/// Requests that make a measurement worthless. What was never sent does not: it is in the latencies with all that it
-/// waited, and a warning says so. A slow proxy is slow, not wrong.
-fn wrong(total: &Tally) -> u64 {
-    total.errors() - total.count(Trouble::Unsent)
 }
 
 /// One answer, read to the end of its body.
@@ -508,15 +459,6 @@ mod tests {
         assert_eq!(Ticks::of(stat, 0), ticks(6, 8));
         assert_eq!(Ticks::of(stat, 10), ticks(21, 9));
         assert_eq!(Ticks::of(stat, 1), Ticks::default());
-    }
-
-    #[test]
-    fn who_cannot_keep_up_is_slow_and_not_wrong() {
-        let mut total = Tally::default();
-        total.trouble(Trouble::Unsent, 1_000_000_000, 7);
-        assert_eq!(wrong(&total), 0);
-        total.trouble(Trouble::Reset, 1, 2);
-        assert_eq!(wrong(&total), 2);
     }
 
     #[test]

@@ -37,13 +37,21 @@ pub enum Feature {
     Limit,
     /// A request id, edited heads, CORS for [`ORIGIN`], and a rate limit that refuses nobody.
     Filters,
+    /// Answers leave in gzip, where the request takes it; at the level that each has by default.
+    Gzip,
+    /// The same at corelane's level, where there are levels.
+    GzipAlike,
 }
 
 impl Feature {
     /// The backend sees every request.
     pub fn asks_backend(self) -> bool {
         match self {
-            Feature::Plain | Feature::AccessLog | Feature::Filters => true,
+            Feature::Plain
+            | Feature::AccessLog
+            | Feature::Filters
+            | Feature::Gzip
+            | Feature::GzipAlike => true,
             Feature::Cache | Feature::Limit => false,
         }
     }
@@ -132,7 +140,10 @@ impl Kind {
         let is_single = setup.routes == 1 && setup.backends.len() == 1;
         match (self, setup.feature) {
             (Kind::Nginx | Kind::Haproxy, _)
-            | (Kind::Corelane | Kind::Caddy, Feature::Plain | Feature::AccessLog)
+            | (
+                Kind::Corelane | Kind::Caddy,
+                Feature::Plain | Feature::AccessLog | Feature::Gzip | Feature::GzipAlike,
+            )
             | (Kind::Corelane, Feature::Limit | Feature::Filters) => None,
             (Kind::Corelane, Feature::Cache) => Some("waits for corelane's cache"),
             (Kind::Caddy, Feature::Cache) => Some("Debian's Caddy has no cache"),
@@ -144,14 +155,24 @@ impl Kind {
             }
             (
                 Kind::Relay,
-                Feature::AccessLog | Feature::Cache | Feature::Limit | Feature::Filters,
+                Feature::AccessLog
+                | Feature::Cache
+                | Feature::Limit
+                | Feature::Filters
+                | Feature::Gzip
+                | Feature::GzipAlike,
             ) => Some("the relay parses nothing"),
             (Kind::Varnish, Feature::Cache) => {
                 (!is_single).then_some("Varnish is set up for one backend and one route")
             }
             (
                 Kind::Varnish,
-                Feature::Plain | Feature::AccessLog | Feature::Limit | Feature::Filters,
+                Feature::Plain
+                | Feature::AccessLog
+                | Feature::Limit
+                | Feature::Filters
+                | Feature::Gzip
+                | Feature::GzipAlike,
             ) => Some("Varnish is compared as a cache only"),
         }
     }
@@ -316,12 +337,14 @@ mod tests {
     use super::*;
     use crate::config::{self, Source};
 
-    const FEATURES: [Feature; 5] = [
+    const FEATURES: [Feature; 7] = [
         Feature::Plain,
         Feature::AccessLog,
         Feature::Cache,
         Feature::Limit,
         Feature::Filters,
+        Feature::Gzip,
+        Feature::GzipAlike,
     ];
 
     fn setup(routes: u32, backends: u8, feature: Feature) -> Setup {
@@ -405,10 +428,10 @@ mod tests {
         };
         assert_eq!(taken(Kind::Relay), [(Feature::Plain, 1, 1)]);
         assert_eq!(taken(Kind::Varnish), [(Feature::Cache, 1, 1)]);
-        assert_eq!(taken(Kind::Caddy).len(), 8);
-        assert_eq!(taken(Kind::Corelane).len(), 16);
-        assert_eq!(taken(Kind::Nginx).len(), 20);
-        assert_eq!(taken(Kind::Haproxy).len(), 20);
+        assert_eq!(taken(Kind::Caddy).len(), 16);
+        assert_eq!(taken(Kind::Corelane).len(), 24);
+        assert_eq!(taken(Kind::Nginx).len(), 28);
+        assert_eq!(taken(Kind::Haproxy).len(), 28);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(super) enum Metric {
     User,
     System,
     PerSecond,
+    /// Of an answer with its head, where proxies may answer differently.
+    Answer,
     /// Of the time, how much the proxy ran.
     Busy,
     /// Of the time, how long something else ran on the proxy's CPU.
@@ -28,11 +30,12 @@ pub(super) enum Metric {
 }
 
 impl Metric {
-    pub(super) const ALL: [Metric; 14] = [
+    pub(super) const ALL: [Metric; 15] = [
         Metric::Cpu,
         Metric::User,
         Metric::System,
         Metric::PerSecond,
+        Metric::Answer,
         Metric::Busy,
         Metric::Others,
         Metric::Stolen,
@@ -52,6 +55,7 @@ impl Metric {
             Metric::User => "user_us",
             Metric::System => "system_us",
             Metric::PerSecond => "requests_per_second",
+            Metric::Answer => "answer_bytes",
             Metric::Busy => "busy_share",
             Metric::Others => "others_share",
             Metric::Stolen => "stolen_share",

@@ -292,6 +292,7 @@ fn features() -> Vec<Scenario> {
             ..one("rejected", "refused by a rate limit", rejected, None)
         },
         filtered(),
+        compressed(),
     ]
 }
 
@@ -317,6 +318,26 @@ fn filtered() -> Scenario {
             variant: "four filters",
             most: 1.05,
         }],
+    )
+}
+
+fn compressed() -> Scenario {
+    let variant = |label, feature| Variant {
+        label,
+        feature,
+        fields: vec![("Accept-Encoding".to_owned(), "gzip".to_owned())],
+        // What is left of them is each encoder's own.
+        answer_bytes: None,
+        ..plain("/64k-text", 64 * KIB)
+    };
+    growth(
+        "compressed",
+        "64 KiB of HTML in gzip",
+        vec![
+            variant("default levels", Feature::Gzip),
+            variant("level 5", Feature::GzipAlike),
+        ],
+        Vec::new(),
     )
 }
 

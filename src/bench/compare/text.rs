@@ -148,6 +148,9 @@ fn row(out: &mut String, name: &str, samples: &[Sample], ours: &[Sample], grown:
         let mark = if busy.median < BUSY_SHARE { "≥ " } else { "" };
         cells.push(format!("{mark}{} r/s", count(rate.median as u64)));
     }
+    if let Some(answer) = of(Metric::Answer) {
+        cells.push(format!("{} an answer", bytes(answer.median)));
+    }
     for (metric, label) in [
         (Metric::P50, "p50"),
         (Metric::P99, "p99"),

@@ -16,6 +16,9 @@ enum Guard {
     Cache,
     Limit,
     Filters,
+    /// At any level.
+    Gzip,
+    GzipAlike,
     /// The one route that matches everything.
     OneRoute,
     /// More than one.
@@ -26,13 +29,15 @@ enum Guard {
     EachRoute,
 }
 
-const GUARDS: [(&str, Guard); 10] = [
+const GUARDS: [(&str, Guard); 12] = [
     ("@ROOT@ ", Guard::Root),
     ("@LOG@ ", Guard::Log),
     ("@NO_LOG@ ", Guard::NoLog),
     ("@CACHE@ ", Guard::Cache),
     ("@LIMIT@ ", Guard::Limit),
     ("@FILTERS@ ", Guard::Filters),
+    ("@GZIP@ ", Guard::Gzip),
+    ("@GZIP_ALIKE@ ", Guard::GzipAlike),
     ("@ONE_ROUTE@ ", Guard::OneRoute),
     ("@ROUTES@ ", Guard::Routes),
     ("@EACH_BACKEND@ ", Guard::EachBackend),
@@ -87,6 +92,8 @@ fn append(text: &mut String, guard: Guard, block: &str, setup: &Setup) {
         Guard::Cache => setup.feature == Feature::Cache,
         Guard::Limit => setup.feature == Feature::Limit,
         Guard::Filters => setup.feature == Feature::Filters,
+        Guard::Gzip => matches!(setup.feature, Feature::Gzip | Feature::GzipAlike),
+        Guard::GzipAlike => setup.feature == Feature::GzipAlike,
         Guard::OneRoute => setup.routes == 1,
         Guard::Routes => setup.routes > 1,
         Guard::EachBackend => {
