@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use crate::attempt;
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
-use crate::decide::{Decided, decide};
+use crate::decide::{Decided, Job, Way, decide};
 use crate::h1::head::Scan;
 use crate::h1::reuse::Next;
 use crate::io::{Io, Stream};
@@ -172,7 +172,12 @@ impl<I: Io> Busy<'_, I> {
             // Pinned where they stand: awaiting them otherwise moves them first, 2 KiB and more.
             let arrival = pin!(self.arrival()).await;
             let next = match arrival {
-                Arrival::Decided(decided) => pin!(self.request(decided)).await,
+                Arrival::Decided(Decided::Forward(job, way, head)) => {
+                    pin!(self.forward(job, way, head)).await
+                }
+                Arrival::Decided(Decided::Refuse(reason, job)) => self.refused(reason, job).await,
+                // Boxed: rare.
+                Arrival::Decided(decided) => Box::pin(self.otherwise(decided)).await,
                 Arrival::Idle(until) => break After::Idle(until),
                 Arrival::Gone => break After::Closed,
             };
@@ -325,18 +330,32 @@ impl<I: Io> Busy<'_, I> {
         }
     }
 
-    /// Does with a request what was decided.
-    async fn request(&mut self, decided: Decided) -> Next {
+    async fn forward(&mut self, job: Job, way: Way, head: Buf) -> Next {
         self.requests += 1;
         let record = Record::start(&self.shard.io);
-        let decided = match decided {
-            // Boxed: rare.
-            Decided::Pause(job, pause) => Box::pin(self.pauses(job, pause, &record)).await,
-            decided => decided,
-        };
+        let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
+        self.finish(&record, Some(job));
+        next
+    }
+
+    async fn refused(&mut self, reason: Reason, job: Option<Job>) -> Next {
+        self.requests += 1;
+        let record = Record::start(&self.shard.io);
+        let next = self.refuse(reason, job.as_ref(), &record).await;
+        self.finish(&record, job);
+        next
+    }
+
+    /// A request that the proxy answers by itself, or that has to wait first.
+    async fn otherwise(&mut self, mut decided: Decided) -> Next {
+        self.requests += 1;
+        let record = Record::start(&self.shard.io);
+        while let Decided::Pause(job, pause) = decided {
+            decided = self.pause(job, pause, &record).await;
+        }
         let (job, next) = match decided {
             Decided::Forward(job, way, head) => {
-                let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
+                let next = attempt::forward(self, &job, way, head, &record).await;
                 (Some(job), next)
             }
             Decided::Refuse(reason, job) => {
@@ -349,13 +368,17 @@ impl<I: Io> Busy<'_, I> {
             }
             Decided::Pause(..) | Decided::More => unreachable!("a whole head, decided upon"),
         };
+        self.finish(&record, job);
+        next
+    }
+
+    fn finish(&mut self, record: &Record, job: Option<Job>) {
         record.finish(self.shard, self.peer, job);
         if self.input.is_empty() && self.input.capacity() != BUF_BYTES {
             // A body took it along, or made it large.
             let buf = std::mem::replace(&mut self.input, self.shard.buf());
             self.shard.give(buf);
         }
-        next
     }
 
     /// Reads and forgets what the client still sends, so that it gets to see the response.

@@ -133,9 +133,12 @@ pub fn decide<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], last: bool) ->
     if let Err(reject) = hold(&mut job, &request, input) {
         return Decided::Refuse(Reason::Protocol(reject), Some(job));
     }
-    match route(shard, &request, &mut job) {
-        Ok(()) => proceed(shard, peer, &request, input, job),
-        Err(reason) => Decided::Refuse(reason, Some(job)),
+    if let Err(reason) = route(shard, &request, &mut job) {
+        return Decided::Refuse(reason, Some(job));
+    }
+    match proceed(shard, peer, &request, input, &mut job) {
+        Ok((way, head)) => Decided::Forward(job, way, head),
+        Err(other) => other.of(job),
     }
 }
 
@@ -153,51 +156,63 @@ pub fn decide_on<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], mut job: Jo
     {
         return Decided::Refuse(Reason::Protocol(reject), Some(job));
     }
-    proceed(shard, peer, &request, input, job)
+    match proceed(shard, peer, &request, input, &mut job) {
+        Ok((way, head)) => Decided::Forward(job, way, head),
+        Err(other) => other.of(job),
+    }
 }
 
-/// Everything behind the route: its filters, then its own answer or a backend.
+/// What becomes of a request that is not forwarded now.
+enum Other {
+    Refuse(Reason),
+    Answer(Reply),
+    Pause(Pause),
+}
+
+impl Other {
+    fn of(self, job: Job) -> Decided {
+        match self {
+            Other::Refuse(reason) => Decided::Refuse(reason, Some(job)),
+            Other::Answer(reply) => Decided::Answer(job, reply),
+            Other::Pause(pause) => Decided::Pause(job, pause),
+        }
+    }
+}
+
+/// Everything behind the route: its filters, then its own answer or a backend. The job stays where it is: moving it
+/// costs more than most filters.
 fn proceed<I: Io>(
     shard: &Shard<I>,
     peer: &Peer,
     request: &Request<'_, '_>,
     input: &[u8],
-    mut job: Job,
-) -> Decided {
+    job: &mut Job,
+) -> Result<(Way, Buf), Other> {
     let route = job.route.expect("a request is routed before it goes on");
     let rules = &shard.plan.routes[route.0 as usize];
-    match filters::run(shard, peer, rules, request, &mut job) {
+    match filters::run(shard, peer, rules, request, job) {
         Step::Continue => {}
-        Step::Refuse(reason) => return Decided::Refuse(reason, Some(job)),
-        Step::Answer(reply) => return Decided::Answer(job, reply),
-        Step::Pause(pause) => return Decided::Pause(job, pause),
+        Step::Refuse(reason) => return Err(Other::Refuse(reason)),
+        Step::Answer(reply) => return Err(Other::Answer(reply)),
+        Step::Pause(pause) => return Err(Other::Pause(pause)),
     }
-    if let Err(reason) = body_fits(rules, request, &job) {
-        return Decided::Refuse(reason, Some(job));
-    }
+    body_fits(rules, request, job).map_err(Other::Refuse)?;
     if let Destination::Own(own) = &rules.destination {
-        return match edits::own(own, rules, request, &mut job) {
-            Ok(reply) => Decided::Answer(job, reply),
-            Err(reason) => Decided::Refuse(reason, Some(job)),
-        };
+        let reply = edits::own(own, rules, request, job);
+        return Err(reply.map_or_else(Other::Refuse, Other::Answer));
     }
-    if let Some(most) = rules.buffer_bytes_max
+    if let Some(bytes_max) = rules.buffer_bytes_max
         && job.held.is_none()
     {
-        let pause = Pause::Body {
-            bytes_max: most,
+        return Err(Other::Pause(Pause::Body {
+            bytes_max,
             expects: request.expect_continue,
-        };
-        return Decided::Pause(job, pause);
+        }));
     }
-    match way(shard, request, route, &mut job) {
-        Ok(way) => {
-            let mut head = shard.buf();
-            render(shard, peer, request, &job, way, input, &mut head);
-            Decided::Forward(job, way, head)
-        }
-        Err(reason) => Decided::Refuse(reason, Some(job)),
-    }
+    let way = way(shard, request, route, job).map_err(Other::Refuse)?;
+    let mut head = shard.buf();
+    render(shard, peer, request, job, way, input, &mut head);
+    Ok((way, head))
 }
 
 /// The head for another attempt, perhaps at another backend: `input` still begins with the same request.

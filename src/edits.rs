@@ -128,16 +128,14 @@ pub fn request<'a, I: Io>(
     job: &'a Job,
     authority: &'a str,
 ) {
-    let client_ip = AddressText::of(job.client_ip);
-    let edits = ToBackend::of(
-        shard,
-        peer,
-        rules,
-        request,
-        job,
-        client_ip.as_str(),
-        authority,
-    );
+    let told;
+    let client_ip = if job.client_ip == peer.ip {
+        &*peer.ip_text
+    } else {
+        told = AddressText::of(job.client_ip);
+        told.as_str()
+    };
+    let edits = ToBackend::of(shard, peer, rules, request, job, client_ip, authority);
     let drops = |name: &str| edits.drops(name);
     let write = |out: &mut Vec<u8>| edits.write(out);
     let target = |out: &mut Vec<u8>| {

@@ -159,7 +159,8 @@ impl<I: Io> Asked<'_, '_, '_, I> {
                 None => {
                     let mut id = [0; request_id::ID_BYTES];
                     request_id::write_id([random(), random()], &mut id);
-                    found.request_id.extend(id.map(char::from));
+                    let id = std::str::from_utf8(&id);
+                    found.request_id.push_str(id.expect("digits are text"));
                 }
             }
             line(&mut found.to_backend, name, &found.request_id);
@@ -207,10 +208,9 @@ impl<I: Io> Asked<'_, '_, '_, I> {
         };
         let now = shard.io.now();
         let decision = shard.take(id, key, now);
-        let (name, quota) = (&*limit.name, &limit.quota);
         if !limit.shadow {
-            let out = &mut self.found.to_client;
-            fields::write(out, limit.fields, name, quota, &decision);
+            let lines = &shard.shared.tables.lines[id.0 as usize];
+            lines.write(&mut self.found.to_client, &decision);
         }
         let count = |what: LimitCount| shard.metrics.limit(id).count(what);
         let refused = match decision {

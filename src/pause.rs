@@ -24,17 +24,8 @@ const CHUNKS_BYTES_MAX: usize = 64 * 1024;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl<I: Io> Busy<'_, I> {
-    /// Waits until there is nothing left to wait for.
-    pub async fn pauses(&mut self, job: Job, pause: Pause, record: &Record) -> Decided {
-        let mut decided = Decided::Pause(job, pause);
-        while let Decided::Pause(job, pause) = decided {
-            decided = self.pause(job, pause, record).await;
-        }
-        decided
-    }
-
     /// Waits, and decides again.
-    async fn pause(&mut self, mut job: Job, pause: Pause, record: &Record) -> Decided {
+    pub async fn pause(&mut self, mut job: Job, pause: Pause, record: &Record) -> Decided {
         let waited = match pause {
             Pause::Until(at) => self.turn(at).await,
             Pause::Password(ticket) => self.verdict(&mut job, &ticket).await,

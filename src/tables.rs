@@ -9,7 +9,10 @@ use std::net::IpAddr;
 use crate::config::plan::{Nanos, Plan};
 use crate::io::Io;
 use crate::policy::RouteId;
-use crate::policy::limit::{Counts, Decision, Entered, Hasher, LimitId, Quota, Seed, Table};
+use crate::policy::limit::fields::Lines;
+use crate::policy::limit::{
+    Counts, Decision, Entered, Hasher, LimitId, Quota, RateLimit, Seed, Table,
+};
 use crate::shard::Shard;
 
 /// Addresses with open connections, and clients with requests in flight, per shard.
@@ -23,6 +26,8 @@ pub struct Tables {
     pub seed: Seed,
     /// Indexed by `LimitId`.
     pub limits: Box<[Table]>,
+    /// What responses say of them; never written.
+    pub lines: Box<[Lines]>,
     /// `None`: not limited.
     accepts: Option<Table>,
     connections: Option<Counts>,
@@ -48,8 +53,10 @@ impl Tables {
         };
         let counts_requests = |most: u32| (most > 0).then(|| Counts::new(keys));
         let requests = plan.routes.iter().map(|route| route.requests_per_ip_max);
+        let line = |limit: &RateLimit| Lines::new(limit.fields, &limit.name, &limit.quota);
         Tables {
             seed,
+            lines: plan.rate_limits.iter().map(line).collect(),
             limits: limits
                 .map(|limit| Table::new(&limit.quota, limit.keys_max, each))
                 .collect(),

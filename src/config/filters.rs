@@ -181,24 +181,13 @@ fn headers(chain: &Chain<'_>) -> Option<Headers> {
         );
         hsts_value(hsts_s, subdomains, preload).into()
     };
-    let headers = Headers {
-        request: edits(
-            chain,
-            [Key::RequestSet, Key::RequestAdd, Key::RequestRemove],
-        ),
-        response: edits(
-            chain,
-            [Key::ResponseSet, Key::ResponseAdd, Key::ResponseRemove],
-        ),
-        hsts: (hsts_s > 0).then(value),
-        security: chain.flag(Key::Security),
-    };
+    let request = [Key::RequestSet, Key::RequestAdd, Key::RequestRemove];
+    let response = [Key::ResponseSet, Key::ResponseAdd, Key::ResponseRemove];
+    let (request, response) = (edits(chain, request), edits(chain, response));
+    let (hsts, security) = ((hsts_s > 0).then(value), chain.flag(Key::Security));
     let does_nothing = |edits: &Edits| edits.drop.is_empty() && edits.write.is_empty();
-    let is_idle = does_nothing(&headers.request)
-        && does_nothing(&headers.response)
-        && headers.hsts.is_none()
-        && !headers.security;
-    (!is_idle).then_some(headers)
+    let is_idle = does_nothing(&request) && does_nothing(&response) && hsts.is_none() && !security;
+    (!is_idle).then(|| Headers::new(request, response, hsts, security))
 }
 
 fn edits(chain: &Chain<'_>, [set, add, remove]: [Key; 3]) -> Edits {
@@ -207,10 +196,10 @@ fn edits(chain: &Chain<'_>, [set, add, remove]: [Key; 3]) -> Edits {
     let removed = chain.words(remove).iter().map(|name| lower(name));
     let replaced = set.iter().map(|edit| lower(&edit.name));
     let write = |edit: &Edit| (edit.name.clone(), edit.value.clone());
-    Edits {
-        drop: removed.chain(replaced).collect(),
-        write: set.iter().chain(add).map(write).collect(),
-    }
+    Edits::new(
+        removed.chain(replaced).collect(),
+        set.iter().chain(add).map(write).collect(),
+    )
 }
 
 fn compress(chain: &Chain<'_>) -> Option<Compress> {

@@ -12,7 +12,7 @@ pub struct Headers {
     /// `Strict-Transport-Security`, for clients that came by https (RFC 6797 section 7.2); its value.
     pub hsts: Option<Box<str>>,
     /// Fields that make browsers careful, each where the backend does not send it.
-    pub security: bool,
+    preset: Box<[(&'static str, &'static str)]>,
 }
 
 /// What happens to the fields of one direction.
@@ -22,9 +22,24 @@ pub struct Edits {
     pub drop: Box<[Box<str>]>,
     /// Written behind the others: what is set and what is added.
     pub write: Box<[(Box<str>, Template)]>,
+    /// The lines of those that are the same for all messages, written first and at once.
+    fixed: Box<[u8]>,
 }
 
 impl Headers {
+    /// `security`: with fields that make browsers careful; those that the configuration edits are its own affair.
+    pub fn new(request: Edits, response: Edits, hsts: Option<Box<str>>, security: bool) -> Headers {
+        let preset = SECURITY.into_iter();
+        let preset = preset.filter(|(name, _)| security && !response.touches(name));
+        let preset = preset.collect();
+        Headers {
+            request,
+            response,
+            hsts,
+            preset,
+        }
+    }
+
     /// Appends what a response gets beside the backend's fields. `sent` tells whether the backend sends a field of this
     /// name, `https` whether the client came by https. A field that the configuration drops or writes is its own affair:
     /// the preset and HSTS leave it alone.
@@ -35,14 +50,12 @@ impl Headers {
         sent: impl Fn(&str) -> bool,
         out: &mut Vec<u8>,
     ) {
-        let is_free = |name: &str| !sent(name) && !self.response.touches(name);
-        if self.security {
-            for (name, value) in SECURITY {
-                if is_free(name) {
-                    line(out, name, value);
-                }
+        for (name, value) in &self.preset {
+            if !sent(name) {
+                line(out, name, value);
             }
         }
+        let is_free = |name: &str| !sent(name) && !self.response.touches(name);
         if let Some(value) = self.hsts.as_deref().filter(|_| https && is_free(HSTS)) {
             line(out, HSTS, value);
         }
@@ -64,6 +77,18 @@ const SECURITY: [(&str, &str); 4] = [
 ];
 
 impl Edits {
+    pub fn new(drop: Box<[Box<str>]>, write: Box<[(Box<str>, Template)]>) -> Edits {
+        let mut fixed = Vec::new();
+        for (name, template) in write.iter().filter(|(_, value)| value.is_constant()) {
+            write_one(name, template, &Values::default(), &mut fixed);
+        }
+        Edits {
+            drop,
+            write,
+            fixed: fixed.into(),
+        }
+    }
+
     /// Whether a field that came is left out.
     pub fn drops(&self, name: &str) -> bool {
         self.drop.iter().any(|dropped| is_named(name, dropped))
@@ -72,16 +97,10 @@ impl Edits {
     /// Appends the lines that are set and added. One whose value comes to nothing is left out: a variable that is empty
     /// makes no empty field. (If it is set, what came under its name is dropped all the same.)
     pub fn write(&self, values: &Values<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.fixed);
         for (name, template) in &self.write {
-            let start = out.len();
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            let value_start = out.len();
-            template.render_field(values, out);
-            if out.len() == value_start {
-                out.truncate(start);
-            } else {
-                out.extend_from_slice(b"\r\n");
+            if !template.is_constant() {
+                write_one(name, template, values, out);
             }
         }
     }
@@ -95,14 +114,25 @@ impl Edits {
     }
 }
 
+fn write_one(name: &str, template: &Template, values: &Values<'_>, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    let value_start = out.len();
+    template.render_field(values, out);
+    if out.len() == value_start {
+        out.truncate(start);
+    } else {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Whether a field is the one that the configuration means. Case does not count, and an underscore passes for a dash:
 /// CGI, WSGI and Rack read `X_User` and `X-User` as the same, so what is dropped must be dropped in both spellings.
 pub fn is_named(name: &str, wanted: &str) -> bool {
-    name.len() == wanted.len()
-        && name
-            .bytes()
-            .zip(wanted.bytes())
-            .all(|(byte, want)| byte.eq_ignore_ascii_case(&want) || (byte == b'_' && want == b'-'))
+    let alike =
+        |(byte, want): (u8, u8)| byte.eq_ignore_ascii_case(&want) || (byte == b'_' && want == b'-');
+    name.len() == wanted.len() && name.bytes().zip(wanted.bytes()).all(alike)
 }
 
 pub(super) fn line(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -190,13 +220,11 @@ mod tests {
 
     fn edits(drop: &[&str], write: &[(&str, &str)]) -> Edits {
         let template = |text: &str| Template::parse(text, Variable::ALL).unwrap();
-        Edits {
-            drop: drop.iter().map(|name| (*name).into()).collect(),
-            write: write
-                .iter()
-                .map(|(name, text)| ((*name).into(), template(text)))
-                .collect(),
-        }
+        let write = write
+            .iter()
+            .map(|(name, text)| ((*name).into(), template(text)));
+        let drop = drop.iter().map(|name| (*name).into());
+        Edits::new(drop.collect(), write.collect())
     }
 
     #[test]
@@ -263,11 +291,9 @@ mod tests {
             &["x-frame-options"][..],
             &[("Referrer-Policy", "no-referrer")][..],
         );
-        let headers = |security, has_hsts: bool, edits| Headers {
-            request: Edits::default(),
-            response: edits,
-            hsts: has_hsts.then(|| "max-age=60".into()),
-            security,
+        let headers = |security, has_hsts: bool, edits| {
+            let hsts = has_hsts.then(|| "max-age=60".into());
+            Headers::new(Edits::default(), edits, hsts, security)
         };
         let none = || edits(&[], &[]);
         for (headers, https, sent, expected) in [

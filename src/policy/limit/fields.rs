@@ -18,20 +18,66 @@ struct Standing {
     full_s: u64,
 }
 
-/// One limit's lines. Nothing is known of the bucket of a key without room, so there its policy stands alone.
-pub fn write(out: &mut Vec<u8>, fields: Fields, name: &str, quota: &Quota, decision: &Decision) {
-    let (draft, legacy) = match fields {
-        Fields::Off => (false, false),
-        Fields::Draft => (true, false),
-        Fields::Legacy => (false, true),
-        Fields::Both => (true, true),
-    };
-    let standing = standing(quota, decision);
-    if draft {
-        write_draft(out, name, quota, standing.as_ref());
+/// What one limit says in responses, with all that is the same in each of them.
+#[derive(Debug)]
+pub struct Lines {
+    quota: Quota,
+    /// Whole lines.
+    policy: Box<[u8]>,
+    /// `RateLimit: "NAME";r=`; empty without the draft's fields.
+    standing: Box<[u8]>,
+    has_legacy: bool,
+}
+
+impl Lines {
+    pub fn new(fields: Fields, name: &str, quota: &Quota) -> Lines {
+        let (has_draft, has_legacy) = match fields {
+            Fields::Off => (false, false),
+            Fields::Draft => (true, false),
+            Fields::Legacy => (false, true),
+            Fields::Both => (true, true),
+        };
+        let (mut policy, mut standing) = (Vec::new(), Vec::new());
+        if has_draft {
+            write_policy(&mut policy, name, quota);
+            standing.extend_from_slice(b"RateLimit: ");
+            string(&mut standing, name);
+            standing.extend_from_slice(b";r=");
+        }
+        if has_legacy {
+            let burst = u64::from(quota.burst);
+            line(&mut policy, b"X-RateLimit-Limit: ", burst);
+        }
+        Lines {
+            quota: *quota,
+            policy: policy.into(),
+            standing: standing.into(),
+            has_legacy,
+        }
     }
-    if legacy {
-        write_legacy(out, quota, standing.as_ref());
+
+    /// Appends them. Nothing is known of the bucket of a key without room, so there the policy stands alone.
+    pub fn write(&self, out: &mut Vec<u8>, decision: &Decision) {
+        if self.policy.is_empty() {
+            return;
+        }
+        out.extend_from_slice(&self.policy);
+        let Some(standing) = standing(&self.quota, decision) else {
+            return;
+        };
+        if !self.standing.is_empty() {
+            out.extend_from_slice(&self.standing);
+            number(out, u64::from(standing.remaining));
+            out.extend_from_slice(b";t=");
+            number(out, standing.next_s);
+            out.extend_from_slice(b"\r\n");
+        }
+        if self.has_legacy {
+            // No standard: seconds from now, as most that do not mean a date.
+            let remaining = u64::from(standing.remaining);
+            line(out, b"X-RateLimit-Remaining: ", remaining);
+            line(out, b"X-RateLimit-Reset: ", standing.full_s);
+        }
     }
 }
 
@@ -66,7 +112,7 @@ fn standing(quota: &Quota, decision: &Decision) -> Option<Standing> {
 /// draft-ietf-httpapi-ratelimit-headers-10: `q` requests per window of `w` seconds; `r` are left, and in `t` seconds
 /// there is one more (sections 3 and 4). `q` is the burst, since `r` counts what may come at once; so `w` is the time in
 /// which the rate gives as many.
-fn write_draft(out: &mut Vec<u8>, name: &str, quota: &Quota, standing: Option<&Standing>) {
+fn write_policy(out: &mut Vec<u8>, name: &str, quota: &Quota) {
     out.extend_from_slice(b"RateLimit-Policy: ");
     string(out, name);
     out.extend_from_slice(b";q=");
@@ -74,25 +120,6 @@ fn write_draft(out: &mut Vec<u8>, name: &str, quota: &Quota, standing: Option<&S
     out.extend_from_slice(b";w=");
     number(out, window_s(quota));
     out.extend_from_slice(b"\r\n");
-    if let Some(standing) = standing {
-        out.extend_from_slice(b"RateLimit: ");
-        string(out, name);
-        out.extend_from_slice(b";r=");
-        number(out, u64::from(standing.remaining));
-        out.extend_from_slice(b";t=");
-        number(out, standing.next_s);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-/// No standard: seconds from now, as most that do not mean a date.
-fn write_legacy(out: &mut Vec<u8>, quota: &Quota, standing: Option<&Standing>) {
-    line(out, b"X-RateLimit-Limit: ", u64::from(quota.burst));
-    if let Some(standing) = standing {
-        let remaining = u64::from(standing.remaining);
-        line(out, b"X-RateLimit-Remaining: ", remaining);
-        line(out, b"X-RateLimit-Reset: ", standing.full_s);
-    }
 }
 
 /// Whole, and not 0. An interval was rounded up to a nanosecond; a window of 60 s is not to become one of 61 by that.
@@ -142,7 +169,7 @@ mod tests {
 
     fn written(fields: Fields, name: &str, quota: &Quota, decision: Decision) -> String {
         let mut out = Vec::new();
-        write(&mut out, fields, name, quota, &decision);
+        Lines::new(fields, name, quota).write(&mut out, &decision);
         String::from_utf8(out).unwrap()
     }
 
