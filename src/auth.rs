@@ -3,8 +3,10 @@
 //! Decides: what the server is told and what its answer means. May not know: how it is reached. Invariant: whoever gets
 //! no good answer does not pass.
 
+use crate::config::plan::Route;
 use crate::conn::Busy;
 use crate::decide::{Job, Reply};
+use crate::filters::Found;
 use crate::h1::answer::line;
 use crate::h1::forward::{self, Edit, Forward};
 use crate::h1::head::{Kind, Request, Slots, parse_request, parse_response};
@@ -13,6 +15,7 @@ use crate::io::Io;
 use crate::metrics::Reason;
 use crate::policy::filter::Filter;
 use crate::policy::filter::forward_auth::ForwardAuth;
+use crate::policy::filter::headers::is_named;
 use crate::shard::{Peer, Shard};
 use crate::subrequest::{self, Answer, Question};
 
@@ -42,81 +45,109 @@ pub enum Denied {
 pub async fn ask<I: Io>(conn: &Busy<'_, I>, job: &mut Job, at: usize) -> Result<(), Denied> {
     let shard = conn.shard;
     let route = job.route.expect("a request is routed before it waits");
-    let Some(Filter::ForwardAuth(auth)) = shard.plan.routes[route.0 as usize].filters.get(at)
-    else {
+    let rules = &shard.plan.routes[route.0 as usize];
+    let Some(Filter::ForwardAuth(auth)) = rules.filters.get(at) else {
         return Err(Denied::Unavailable);
     };
     let input = conn.input.pending();
+    let found = job.found.as_deref();
     let question = Question {
         cluster: auth.cluster,
         method: Method::Get,
         until: shard.timers.after(auth.timeout_ns),
         body_bytes_max: BODY_BYTES_MAX,
-        write: &|authority, out| question(shard, conn.peer, auth, input, authority, out),
+        write: &|authority, out| {
+            let asked = Asked {
+                auth,
+                rules,
+                found,
+                input,
+            };
+            asked.write(shard, conn.peer, authority, out);
+        },
     };
     let answer = subrequest::ask(shard, &question).await;
     judge(shard, auth, job, &answer.map_err(|_| Denied::Unavailable)?)
 }
 
-/// The request's own fields, without its body, for the auth server's path.
-fn question<I: Io>(
-    shard: &Shard<I>,
-    peer: &Peer,
-    auth: &ForwardAuth,
-    input: &[u8],
-    authority: &str,
-    out: &mut Vec<u8>,
-) {
-    let mut slots = Slots::new();
-    let parsed = parse_request(input, &shard.plan.limits, &mut slots);
-    let Ok(Some(request)) = parsed else {
-        debug_assert!(false, "the same bytes were a request before");
-        return;
-    };
-    let asked = Request {
-        method: Method::Get,
-        method_text: "GET",
-        target: &auth.path,
-        framing: Framing::None,
-        content_length: None,
-        expect_continue: false,
-        upgrade: None,
-        max_forwards: None,
-        ..request
-    };
-    // A range or a condition would be answered for the wrong thing.
-    let drops = |name: &str| {
-        let dropped = [
-            "x-forwarded-method",
-            "x-forwarded-uri",
-            "range",
-            "if-none-match",
-            "if-modified-since",
-            "if-match",
-            "if-unmodified-since",
-            "if-range",
-        ];
-        dropped.iter().any(|known| name.eq_ignore_ascii_case(known))
-    };
-    let write = |out: &mut Vec<u8>| {
-        line(out, "X-Forwarded-Method", request.method_text);
-        line(out, "X-Forwarded-Uri", request.target);
-    };
-    let with = Forward {
-        client_ip: &peer.ip_text,
-        trusted: peer.trusted,
-        proto: "http",
-        port: &peer.port_text,
-        host: Some(authority),
-        via: &shard.plan.forwarding.via,
-        keep_expect: false,
-        target: None,
-        edit: Some(Edit {
-            drops: &drops,
-            write: &write,
-        }),
-    };
-    forward::request(out, &asked, &with);
+/// Fields of the client that would be answered for the wrong thing (ranges, conditions), or taken for ours.
+const DROPPED: [&str; 8] = [
+    "x-forwarded-method",
+    "x-forwarded-uri",
+    "range",
+    "if-none-match",
+    "if-modified-since",
+    "if-match",
+    "if-unmodified-since",
+    "if-range",
+];
+
+/// What the server is told of.
+struct Asked<'a> {
+    auth: &'a ForwardAuth,
+    rules: &'a Route,
+    found: Option<&'a Found>,
+    /// Begins with the request.
+    input: &'a [u8],
+}
+
+impl Asked<'_> {
+    /// The request's own fields, without its body, for the auth server's path.
+    fn write<I: Io>(&self, shard: &Shard<I>, peer: &Peer, authority: &str, out: &mut Vec<u8>) {
+        let mut slots = Slots::new();
+        let parsed = parse_request(self.input, &shard.plan.limits, &mut slots);
+        let Ok(Some(request)) = parsed else {
+            debug_assert!(false, "the same bytes were a request before");
+            return;
+        };
+        let asked = Request {
+            method: Method::Get,
+            method_text: "GET",
+            target: &self.auth.path,
+            framing: Framing::None,
+            content_length: None,
+            expect_continue: false,
+            upgrade: None,
+            max_forwards: None,
+            ..request
+        };
+        let drops = |name: &str| self.drops(name);
+        let write = |out: &mut Vec<u8>| {
+            line(out, "X-Forwarded-Method", request.method_text);
+            // As its backend sees it: a rule for `/admin` must not miss `http://host/admin`.
+            out.extend_from_slice(b"X-Forwarded-Uri: ");
+            forward::origin_form(out, &request);
+            out.extend_from_slice(b"\r\n");
+            if let Some(found) = self.found {
+                out.extend_from_slice(&found.to_backend);
+            }
+        };
+        let with = Forward {
+            client_ip: &peer.ip_text,
+            trusted: peer.trusted,
+            proto: "http",
+            port: &peer.port_text,
+            host: Some(authority),
+            via: &shard.plan.forwarding.via,
+            keep_expect: false,
+            target: None,
+            edit: Some(Edit {
+                drops: &drops,
+                write: &write,
+            }),
+        };
+        forward::request(out, &asked, &with);
+    }
+
+    fn drops(&self, name: &str) -> bool {
+        let is = |known: &str| is_named(name, known);
+        let replaces_trace = self.found.is_some_and(|found| found.replaces_trace);
+        DROPPED.into_iter().any(is)
+            || replaces_trace && (is("traceparent") || is("tracestate"))
+            || self.rules.filters.iter().any(|filter| {
+                matches!(filter, Filter::RequestId(ids) if ids.header.as_deref().is_some_and(is))
+            })
+    }
 }
 
 fn judge<I: Io>(

@@ -2,6 +2,9 @@
 //!
 //! Decides: when the wait is over. May not know: what it was for, beyond `Pause`. Invariant: every wait has a deadline.
 
+use std::future::pending;
+use std::pin::pin;
+
 use crate::auth;
 use crate::buf::Buf;
 use crate::conn::Busy;
@@ -12,7 +15,7 @@ use crate::metrics::Reason;
 use crate::password::Ticket;
 use crate::policy::Nanos;
 use crate::record::Record;
-use crate::relay::{self, Pace, Patience};
+use crate::relay::{self, Pace, Patience, WATCH_NS};
 use crate::timer::{Elapsed, NEVER, TICK_NS};
 
 /// Longest wait for the verdict on a password.
@@ -47,24 +50,38 @@ impl<I: Io> Busy<'_, I> {
         }
     }
 
-    /// Waits for a point in time, unless the client goes away.
+    /// Waits for a point in time, unless the client goes away. As with a response, only after some silence: a client
+    /// that has closed its half may wait for the answer.
     async fn turn(&mut self, at: Nanos) -> Result<(), Reason> {
+        let quiet = at.min(self.shard.timers.after(WATCH_NS));
+        let _: Result<(), Elapsed> = self.timer.at(quiet, pending()).await;
+        if quiet == at {
+            return Ok(());
+        }
         match self.timer.at(at, closed(self.client)).await {
             Ok(()) => Err(Reason::ClientAbort),
             Err(Elapsed) => Ok(()),
         }
     }
 
+    /// Waits for the verdict on a password. Who has gone leaves the queue: others wait in it.
     async fn verdict(&mut self, job: &mut Job, ticket: &Ticket) -> Result<(), Reason> {
-        let until = self.shard.timers.after(PASSWORD_NS);
-        while self.shard.timers.now() < until {
+        let timers = &self.shard.timers;
+        let (watched, until) = (timers.after(WATCH_NS), timers.after(PASSWORD_NS));
+        let mut gone = pin!(closed(self.client));
+        while timers.now() < until {
             if let Some(fits) = ticket.poll() {
                 if let Some(found) = &mut job.found {
                     found.password = Some(fits);
                 }
                 return Ok(());
             }
-            self.shard.io.sleep(TICK_NS).await;
+            let tick = timers.after(TICK_NS);
+            if timers.now() < watched {
+                let _: Result<(), Elapsed> = self.timer.at(tick, pending()).await;
+            } else if self.timer.at(tick, gone.as_mut()).await.is_ok() {
+                return Err(Reason::ClientAbort);
+            }
         }
         Err(Reason::AccessBusy)
     }

@@ -7,6 +7,7 @@ mod support;
 use std::net::{IpAddr, Ipv4Addr};
 
 use support::chromium::{seen, serve};
+use support::compression::routes;
 use support::load::Logged;
 use support::site::Site;
 
@@ -152,6 +153,20 @@ put: TypeError
 end: stranger.test
 ";
 
+/// The same lines, in any order: what goes on at one time may end in any.
+fn check_seen(seen: &str, expected: &str) {
+    let lines = |text: &str| {
+        let mut lines: Vec<String> = text.trim().lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let (seen, expected) = (lines(seen), lines(expected));
+    let lacks = |from: &[String], line: &&String| !from.contains(*line);
+    let extra: Vec<_> = seen.iter().filter(|line| lacks(&expected, line)).collect();
+    let missing: Vec<_> = expected.iter().filter(|line| lacks(&seen, line)).collect();
+    assert!(seen == expected, "seen {extra:#?} instead of {missing:#?}");
+}
+
 #[test]
 fn pages_of_other_origins_see_what_cors_lets_them() {
     let pages = serve(include_str!("browser/cors.html"), "").port();
@@ -174,7 +189,7 @@ fn pages_of_other_origins_see_what_cors_lets_them() {
     };
     for (host, sees) in [(APP, FRIEND_SEES), (STRANGER, STRANGER_SEES)] {
         let sees = sees.replace("{pages}", &pages.to_string());
-        assert_eq!(visit(host).trim(), sees.trim(), "{host}");
+        check_seen(&visit(host), &sees);
     }
     let came = site.mock.logged();
     let count = |method: &str, target: &str| {
@@ -206,4 +221,33 @@ fn check_preflights(site: &mut Site) {
     };
     assert_eq!(preflights("/brief/kept"), 2);
     assert_eq!(preflights("/listed/kept"), 1);
+}
+
+const COMPRESSED_SEES: &str = "
+/any/bytes/200000: 200 zstd 200000 true
+/any/chunked/3000000?size=1000: 200 zstd 3000000 true
+/gzip/bytes/200000: 200 gzip 200000 true
+/gzip/chunked/3000000?size=1000: 200 gzip 3000000 true
+/br/bytes/200000: 200 br 200000 true
+/br/chunked/3000000?size=1000: 200 br 3000000 true
+/zstd/bytes/200000: 200 zstd 200000 true
+/zstd/chunked/3000000?size=1000: 200 zstd 3000000 true
+/off/bytes/200000: 200 null 200000 true
+/off/chunked/3000000?size=1000: 200 null 3000000 true
+/any/bytes/100: 200 null 100 true
+/gzip/sse: event 1 from mock; event 2 from mock
+/br/sse: event 1 from mock; event 2 from mock
+/zstd/sse: event 1 from mock; event 2 from mock
+end: localhost
+";
+
+#[test]
+fn pages_read_what_was_compressed() {
+    let pages = serve(include_str!("browser/compression.html"), "").port();
+    let site = Site::start(&routes());
+    // By its address: a browser takes br and zstd only over TLS, or from its own machine.
+    let url = format!("http://localhost:{pages}/?http://{}", site.proxy.address);
+    let sees = seen(&url, &[]);
+    check_seen(&sees, COMPRESSED_SEES);
+    site.stop();
 }

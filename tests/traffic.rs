@@ -8,10 +8,12 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use corelane::io::unix_ms;
 use support::load::{Load, Logged, Mock, Report, until};
-use support::site::Site;
+use support::peer::Peer;
+use support::site::{Site, ask, connect};
 use support::{TempDir, free_address};
 
 /// Of the longest load.
@@ -219,6 +221,94 @@ fn a_delay_spreads_a_burst() {
     let (delayed, at_once) = (count("delayed"), count("admitted"));
     assert_eq!(delayed + at_once, BURST);
     assert!(delayed > 0 && at_once > 0, "{delayed} and {at_once}");
+    site.stop();
+}
+
+/// An address that asks; others have 127.0.0.1.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
+/// The statuses of one request on each of so many new connections, which stay open if their answer lets them.
+fn open(site: &Site, from: IpAddr, count: usize) -> (Vec<Peer>, Vec<u16>) {
+    let mut clients: Vec<Peer> = (0..count)
+        .map(|_| Peer::new(connect(site.proxy.address, Some(from))))
+        .collect();
+    let statuses = clients.iter_mut().map(|client| {
+        let (head, body) = ask(client, "GET /status/200", "");
+        assert!(body.complete, "{head:?}");
+        let status = head.status().unwrap();
+        if status != 200 {
+            assert_eq!((status, head.all("connection")), (429, vec!["close"]));
+            client.closed().unwrap();
+        }
+        status
+    });
+    let statuses = statuses.collect();
+    (clients, statuses)
+}
+
+fn count_of(status: u16, statuses: &[u16]) -> usize {
+    statuses.iter().filter(|found| **found == status).count()
+}
+
+#[test]
+fn an_address_has_its_connections_over_shards() {
+    let site = Site::start(
+        "backends = [\"http://{backend}\"]\nlog.access = false\nlimits.connections_per_ip = 10",
+    );
+    let (clients, statuses) = open(&site, CLIENT, 40);
+    assert_eq!(count_of(200, &statuses), 10, "{statuses:?}");
+    assert_eq!(site.rejected("connections_per_ip"), 30);
+    let (_others, statuses) = open(&site, Ipv4Addr::LOCALHOST.into(), 10);
+    assert_eq!(statuses, [200; 10]);
+    drop(clients);
+    // Those that are closed do not count.
+    until("the address has none", || {
+        site.proxy.metric("corelane_client_connections ") == 10
+    });
+    let (_clients, statuses) = open(&site, CLIENT, 10);
+    assert_eq!(statuses, [200; 10]);
+    site.stop();
+}
+
+#[test]
+fn an_address_has_its_new_connections_over_shards() {
+    const RATE: u64 = 20;
+    let site = Site::start(&format!(
+        "backends = [\"http://{{backend}}\"]\nlog.access = false\nlimits.accepts_per_ip = {RATE}"
+    ));
+    let began_ms = unix_ms();
+    let (_clients, statuses) = open(&site, CLIENT, 60);
+    let most = RATE + RATE * (unix_ms() - began_ms + 1) / 1000;
+    let passed = count_of(200, &statuses) as u64;
+    assert!((RATE..=most).contains(&passed), "{passed} of {most}");
+    assert_eq!(site.rejected("accepts_per_ip"), 60 - passed);
+    let (_others, statuses) = open(&site, Ipv4Addr::LOCALHOST.into(), 5);
+    assert_eq!(statuses, [200; 5]);
+    site.stop();
+}
+
+#[test]
+fn an_address_has_its_requests_in_flight_over_shards() {
+    let site = Site::start(
+        "backends = [\"http://{backend}\"]\nlog.access = false\nlimits.requests_per_ip = 5",
+    );
+    let mut held: Vec<Peer> = (0..5)
+        .map(|_| Peer::new(connect(site.proxy.address, Some(CLIENT))))
+        .collect();
+    for client in &mut held {
+        client.send(b"GET /delay/60000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    until("all are under way", || site.mock.count("requests") == 5);
+    let status = |from: IpAddr| {
+        let mut client = Peer::new(connect(site.proxy.address, Some(from)));
+        ask(&mut client, "GET /status/200", "").0.status()
+    };
+    let statuses = [CLIENT; 20].map(status);
+    assert_eq!(statuses, [Some(429); 20]);
+    assert_eq!(site.rejected("requests_per_ip"), 20);
+    assert_eq!(status(Ipv4Addr::LOCALHOST.into()), Some(200));
+    drop(held);
+    until("it has none", || status(CLIENT) == Some(200));
     site.stop();
 }
 

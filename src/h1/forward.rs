@@ -98,12 +98,19 @@ fn request_line(
     out.push(b' ');
     if let Some(target) = target {
         target(out);
-    } else if request.target.starts_with(['/', '*']) {
+    } else {
+        origin_form(out, request);
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+/// Appends the target as a backend gets it: path and query, or `*`.
+pub fn origin_form(out: &mut Vec<u8>, request: &Request<'_, '_>) {
+    if request.target.starts_with(['/', '*']) {
         out.extend_from_slice(request.target.as_bytes());
     } else {
         absolute_as_origin(out, request);
     }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 
 /// RFC 9112 section 3.2.1; without a path it is `/`, for OPTIONS `*` (section 3.2.4).

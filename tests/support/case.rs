@@ -77,6 +77,8 @@ pub(crate) struct Message {
     pub(crate) trailers: Vec<(String, String)>,
     /// Only the head is read.
     pub(crate) head_only: bool,
+    /// `body` is what the content coding makes of it.
+    pub(crate) coded: bool,
     /// The connection ends before the message does; by a reset, if true.
     pub(crate) cut: Option<bool>,
     /// On a new backend connection, or on the one before.
@@ -287,6 +289,7 @@ impl Message {
                 self.trailers.push((name.to_owned(), value.to_owned()));
             }
             "head" => self.head_only = true,
+            "coded" => self.coded = true,
             "cut" => self.cut = Some(rest == "by a reset"),
             "on" => self.is_new = Some(rest == "a new connection"),
             _ => return None,

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of it")]
 
 pub(crate) mod chromium;
+pub(crate) mod compression;
 pub(crate) mod load;
 pub(crate) mod peer;
 pub(crate) mod site;
