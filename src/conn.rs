@@ -44,6 +44,10 @@ enum After {
 }
 
 /// How the wait for a request ended.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every arrival is a request, and a box would be an allocation for each"
+)]
 enum Arrival {
     Decided(Decided),
     /// Nothing came; the connection may stay idle until then.

@@ -3,13 +3,13 @@
 //! Decides: which fields and values count where. May not know: sockets, what a filter decides. Invariant: what a filter
 //! has found is in the head whoever answers: a backend or the proxy.
 
-use std::io::Write;
+use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::config::plan::{Plan, Route};
 use crate::decide::{Job, Reply};
 use crate::filters::Found;
-use crate::h1::forward::{self, Edit, Forward};
+use crate::h1::forward::{self, Edit, Forward, Write};
 use crate::h1::forwarded;
 use crate::h1::head::{Kind, Request, Response};
 use crate::h1::{Method, Reject};
@@ -18,7 +18,7 @@ use crate::metrics::Reason;
 use crate::policy::filter::Filter;
 use crate::policy::filter::cors::is_cors_field;
 use crate::policy::filter::forward_auth::ForwardAuth;
-use crate::policy::filter::headers::{Edits, Headers, is_named};
+use crate::policy::filter::headers::{Edits, Headers, Lengths, is_named};
 use crate::policy::filter::request_id::RequestId;
 use crate::policy::filter::template::{Part, Template, Values, Variable};
 use crate::policy::rewrite::{self, Own};
@@ -147,7 +147,7 @@ pub fn request<'a, I: Io>(
     let has_path = request.target.starts_with('/') || request.method != Method::Options;
     let rewrites = rules.rewrite.is_some() && has_path;
     let with = Forward {
-        target: rewrites.then_some(&target as &dyn Fn(&mut Vec<u8>)),
+        target: rewrites.then_some(&target as Write<'_>),
         edit: Some(Edit {
             drops: &drops,
             write: &write,
@@ -208,14 +208,17 @@ impl<'a> ToClient<'a> {
             client_ip: self.client_ip.as_ref().map_or("", AddressText::as_str),
             ..self.values
         };
+        let fields = response.map_or(&[][..], |response| response.headers);
+        let lengths = Lengths::of(fields.iter().map(|field| field.name));
         let sent = |name: &str| {
-            response.is_some_and(|response| {
-                // What Connection nominates does not reach the client.
-                let mut fields = response.headers.iter().zip(response.kinds);
-                fields.any(|(field, kind)| {
-                    *kind == Kind::EndToEnd && field.name.eq_ignore_ascii_case(name)
+            lengths.have(name)
+                && response.is_some_and(|response| {
+                    // What Connection nominates does not reach the client.
+                    let mut fields = response.headers.iter().zip(response.kinds);
+                    fields.any(|(field, kind)| {
+                        *kind == Kind::EndToEnd && field.name.eq_ignore_ascii_case(name)
+                    })
                 })
-            })
         };
         headers.write_response(&values, self.https, sent, out);
     }

@@ -23,7 +23,7 @@ use crate::policy::filter::basic::Verified;
 use crate::policy::filter::jwt::Tokens;
 use crate::policy::hedge::Delay;
 use crate::policy::idle::Suspicion;
-use crate::policy::limit::{Leases, Mode};
+use crate::policy::limit::Leases;
 use crate::policy::{BackendId, ClusterId};
 use crate::pool::Pool;
 use crate::queue::Queue;
@@ -203,23 +203,6 @@ impl<I: Io> Shard<I> {
             delay.map(RefCell::new)
         });
         let delays = delays.collect();
-        let leases = plan.rate_limits.iter().zip(&shared.tables.limits);
-        let leases = leases.map(|(limit, table)| match limit.mode {
-            Mode::Exact => None,
-            Mode::Leased { lease } => {
-                let shards = u32::try_from(shards).unwrap_or(u32::MAX);
-                Some(RefCell::new(Leases::new(table, lease, shards)))
-            }
-        });
-        let leases = leases.collect();
-        let idle_max = plan
-            .backends
-            .iter()
-            .map(|backend| {
-                let pool = &plan.clusters[backend.cluster.0 as usize].pool;
-                pool.idle_max.min(pool.idle_process_max.div_ceil(shards))
-            })
-            .collect();
         let shard = Rc::new(Shard {
             number,
             timers: Timers::new(io.now()),
@@ -243,13 +226,13 @@ impl<I: Io> Shard<I> {
             draining: Cell::new(false),
             log,
             log_batch: RefCell::default(),
-            idle_max,
+            idle_max: idle_max(&plan, shards),
             clock: RefCell::default(),
             wall: RefCell::default(),
             notes: RefCell::default(),
             found: RefCell::default(),
             copies: Cell::new(0),
-            leases,
+            leases: shared.tables.leases(&plan, shards),
             verified: RefCell::new(Verified::new(&shared.secret)),
             tokens: RefCell::new(Tokens::new(&shared.secret)),
             plan,
@@ -469,6 +452,15 @@ impl<I: Io> Shard<I> {
         self.flush_log(&mut self.log_batch.borrow_mut());
         self.shared.stop()
     }
+}
+
+/// Idle connections to each backend that one of so many shards may keep.
+fn idle_max(plan: &Plan, shards: usize) -> Vec<usize> {
+    let each = plan.backends.iter().map(|backend| {
+        let pool = &plan.clusters[backend.cluster.0 as usize].pool;
+        pool.idle_max.min(pool.idle_process_max.div_ceil(shards))
+    });
+    each.collect()
 }
 
 /// One counted client connection.

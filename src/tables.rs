@@ -3,6 +3,7 @@
 //! Decides: nothing but which keys are whose. May not know: requests. Invariant: no table grows, and none takes a lock
 //! for a key that it knows.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ use crate::io::Io;
 use crate::policy::RouteId;
 use crate::policy::limit::fields::Lines;
 use crate::policy::limit::{
-    Counts, Decision, Entered, Hasher, LimitId, Quota, RateLimit, Seed, Table,
+    Counts, Decision, Entered, Hasher, Leases, LimitId, Mode, Quota, RateLimit, Seed, Table,
 };
 use crate::shard::Shard;
 
@@ -64,6 +65,17 @@ impl Tables {
             connections: counts_requests(plan.connections_per_ip_max),
             requests: counts_requests(requests.max().unwrap_or(0)),
         }
+    }
+
+    /// Those of one shard, for the limits that are leased.
+    pub fn leases(&self, plan: &Plan, shards: usize) -> Vec<Option<RefCell<Leases>>> {
+        let shards = u32::try_from(shards).unwrap_or(u32::MAX);
+        let each = plan.rate_limits.iter().zip(&self.limits);
+        let each = each.map(|(limit, table)| match limit.mode {
+            Mode::Exact => None,
+            Mode::Leased { lease } => Some(RefCell::new(Leases::new(table, lease, shards))),
+        });
+        each.collect()
     }
 
     fn key(&self, ip: IpAddr) -> u64 {

@@ -398,9 +398,9 @@ fn metrics_page() -> String {
 
 /// Everything that is rendered for one shard and one backend.
 fn families() -> Vec<(String, Family)> {
-    let text = "backends = [\"http://127.0.0.1:3001\"]";
+    let text = "backends = [\"http://127.0.0.1:3001\"]\n[rate_limit]\nrps = 1.0\n";
     let (_, plan) = config::load(config::Source::of("test", text)).unwrap();
-    let metrics = vec![Arc::new(ShardMetrics::new(1))];
+    let metrics = vec![Arc::new(ShardMetrics::new(1).with_limits(1))];
     let (shared, _changes) = Shared::new(Arc::new(plan), metrics, 1, [7; 32]);
     let mut text = String::new();
     render(&mut text, &shared, &Ledger::new(1), &Info::default(), 0);

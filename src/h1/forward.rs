@@ -20,8 +20,11 @@ pub struct Edit<'a> {
     /// These fields do not pass, nor are they written by us.
     pub drops: &'a dyn Fn(&str) -> bool,
     /// Appends further fields, each with its line end.
-    pub write: &'a dyn Fn(&mut Vec<u8>),
+    pub write: Write<'a>,
 }
+
+/// Appends a part of a head.
+pub type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
 
 /// What a request head needs besides the request.
 #[derive(Clone, Copy)]
@@ -41,13 +44,13 @@ pub struct Forward<'a> {
     /// Pass `Expect: 100-continue` on.
     pub keep_expect: bool,
     /// Appends path and query, where they are not those of the request.
-    pub target: Option<&'a dyn Fn(&mut Vec<u8>)>,
+    pub target: Option<Write<'a>>,
     pub edit: Option<Edit<'a>>,
 }
 
 /// Appends the request head for a backend. Always HTTP/1.1 and origin-form (RFC 9112 sections 2.3
 /// and 3.2). Inlined where nothing is edited, and small there.
-#[inline]
+#[inline(always)]
 pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>) {
     out.reserve(request.head_len + ADDED_BYTES);
     request_line(out, request, with.target);
@@ -89,11 +92,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, with: &Forward<'_>)
     out.extend_from_slice(b"\r\n");
 }
 
-fn request_line(
-    out: &mut Vec<u8>,
-    request: &Request<'_, '_>,
-    target: Option<&dyn Fn(&mut Vec<u8>)>,
-) {
+fn request_line(out: &mut Vec<u8>, request: &Request<'_, '_>, target: Option<Write<'_>>) {
     out.extend_from_slice(request.method_text.as_bytes());
     out.push(b' ');
     if let Some(target) = target {

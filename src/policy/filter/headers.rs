@@ -12,7 +12,14 @@ pub struct Headers {
     /// `Strict-Transport-Security`, for clients that came by https (RFC 6797 section 7.2); its value.
     pub hsts: Option<Box<str>>,
     /// Fields that make browsers careful, each where the backend does not send it.
-    preset: Box<[(&'static str, &'static str)]>,
+    preset: Box<[Preset]>,
+}
+
+/// A field that is written where the backend does not send it.
+#[derive(Debug)]
+struct Preset {
+    name: &'static str,
+    line: Box<[u8]>,
 }
 
 /// What happens to the fields of one direction.
@@ -24,6 +31,28 @@ pub struct Edits {
     pub write: Box<[(Box<str>, Template)]>,
     /// The lines of those that are the same for all messages, written first and at once.
     fixed: Box<[u8]>,
+    /// Of the names in `drop`: most fields have another, and need no comparison.
+    lengths: Lengths,
+}
+
+/// Which lengths some names have, one bit each.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lengths(u64);
+
+impl Lengths {
+    pub fn of<'n>(names: impl Iterator<Item = &'n str>) -> Lengths {
+        Lengths(names.fold(0, |bits, name| bits | Lengths::bit(name)))
+    }
+
+    /// False only if no name is as long as this one.
+    pub fn have(self, name: &str) -> bool {
+        self.0 & Lengths::bit(name) != 0
+    }
+
+    /// The last bit is for all that are longer.
+    fn bit(name: &str) -> u64 {
+        1 << name.len().min(63)
+    }
 }
 
 impl Headers {
@@ -31,6 +60,10 @@ impl Headers {
     pub fn new(request: Edits, response: Edits, hsts: Option<Box<str>>, security: bool) -> Headers {
         let preset = SECURITY.into_iter();
         let preset = preset.filter(|(name, _)| security && !response.touches(name));
+        let preset = preset.map(|(name, value)| Preset {
+            name,
+            line: format!("{name}: {value}\r\n").into_bytes().into(),
+        });
         let preset = preset.collect();
         Headers {
             request,
@@ -50,10 +83,8 @@ impl Headers {
         sent: impl Fn(&str) -> bool,
         out: &mut Vec<u8>,
     ) {
-        for (name, value) in &self.preset {
-            if !sent(name) {
-                line(out, name, value);
-            }
+        for preset in self.preset.iter().filter(|preset| !sent(preset.name)) {
+            out.extend_from_slice(&preset.line);
         }
         let is_free = |name: &str| !sent(name) && !self.response.touches(name);
         if let Some(value) = self.hsts.as_deref().filter(|_| https && is_free(HSTS)) {
@@ -83,6 +114,7 @@ impl Edits {
             write_one(name, template, &Values::default(), &mut fixed);
         }
         Edits {
+            lengths: Lengths::of(drop.iter().map(|name| &**name)),
             drop,
             write,
             fixed: fixed.into(),
@@ -91,7 +123,7 @@ impl Edits {
 
     /// Whether a field that came is left out.
     pub fn drops(&self, name: &str) -> bool {
-        self.drop.iter().any(|dropped| is_named(name, dropped))
+        self.lengths.have(name) && self.drop.iter().any(|dropped| is_named(name, dropped))
     }
 
     /// Appends the lines that are set and added. One whose value comes to nothing is left out: a variable that is empty

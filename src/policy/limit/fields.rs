@@ -10,6 +10,9 @@ use super::{Decision, Fields, Nanos, Quota};
 
 const SECOND_NS: Nanos = 1_000_000_000;
 
+/// The longest interval is a day, and the largest burst a million of them: their unit is 0.16 ms (see `pace`).
+const ROUNDING_NS: Nanos = 1_000_000;
+
 /// How a client stands, in whole seconds.
 struct Standing {
     remaining: u32,
@@ -83,7 +86,12 @@ impl Lines {
 
 /// RFC 9110 section 10.2.3; at least 1, since 0 asks to come back at once.
 pub fn write_retry_after(out: &mut Vec<u8>, retry_ns: Nanos) {
-    line(out, b"Retry-After: ", retry_ns.div_ceil(SECOND_NS).max(1));
+    line(out, b"Retry-After: ", seconds(retry_ns).max(1));
+}
+
+/// Rounded up. What the rounding of an interval has added is no second: it is less than `ROUNDING_NS`.
+fn seconds(ns: Nanos) -> u64 {
+    ns.saturating_sub(ROUNDING_NS).div_ceil(SECOND_NS)
 }
 
 fn standing(quota: &Quota, decision: &Decision) -> Option<Standing> {
@@ -104,8 +112,8 @@ fn standing(quota: &Quota, decision: &Decision) -> Option<Standing> {
     };
     Some(Standing {
         remaining,
-        next_s: next_ns.div_ceil(SECOND_NS),
-        full_s: full_ns.div_ceil(SECOND_NS),
+        next_s: seconds(next_ns),
+        full_s: seconds(full_ns),
     })
 }
 
