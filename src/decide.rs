@@ -18,6 +18,7 @@ use crate::io::Io;
 use crate::metrics::Reason;
 use crate::password::Ticket;
 use crate::policy::balance::hash;
+use crate::policy::filter::Filter;
 use crate::policy::health::Trial;
 use crate::policy::route::Miss;
 use crate::policy::{BackendId, ClusterId, Nanos, RouteId};
@@ -326,12 +327,38 @@ fn route<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> R
         }
         Err(Miss::NoRoute) => Err(Reason::NoRoute),
         Err(Miss::Method) => {
+            // A browser's question belongs to the route of what it asks about.
+            job.route = preflighted(shard, request, job.client_ip);
+            if job.route.is_some() {
+                return Ok(());
+            }
             let mut allow = String::new();
             router.allow(request, job.client_ip, &mut allow);
             job.allow = Some(allow.into());
             Err(Reason::MethodNotAllowed)
         }
     }
+}
+
+/// The route of the request that a CORS preflight asks about, if that route answers such questions.
+fn preflighted<I: Io>(
+    shard: &Shard<I>,
+    request: &Request<'_, '_>,
+    client_ip: IpAddr,
+) -> Option<RouteId> {
+    if request.method != Method::Options || field(request, "origin").is_none() {
+        return None;
+    }
+    let asked = std::str::from_utf8(field(request, "access-control-request-method")?).ok()?;
+    let asked = Request {
+        method: Method::of(asked),
+        method_text: asked,
+        ..*request
+    };
+    let route = shard.plan.router.lookup(&asked, client_ip).ok()?;
+    let mut filters = shard.plan.routes[route.0 as usize].filters.iter();
+    let answers = filters.any(|filter| matches!(filter, Filter::Cors(_)));
+    answers.then_some(route)
 }
 
 /// What is known of the body's length is checked before a backend sees anything.

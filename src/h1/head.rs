@@ -352,7 +352,7 @@ fn version_of(minor: u8) -> Version {
 }
 
 /// Methods are case-sensitive (RFC 9110 section 9.1).
-fn method_of(text: &str) -> Method {
+pub(super) fn method_of(text: &str) -> Method {
     match text {
         "GET" => Method::Get,
         "HEAD" => Method::Head,

@@ -59,6 +59,11 @@ pub enum Method {
 }
 
 impl Method {
+    /// Case counts (RFC 9110 section 9.1).
+    pub fn of(text: &str) -> Method {
+        head::method_of(text)
+    }
+
     /// RFC 9110 section 9.2.2: repeating the request has the effect of one.
     pub fn is_idempotent(self) -> bool {
         match self {

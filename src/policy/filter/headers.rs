@@ -29,10 +29,16 @@ pub struct Edits {
     pub drop: Box<[Box<str>]>,
     /// Written behind the others: what is set and what is added.
     pub write: Box<[(Box<str>, Template)]>,
-    /// The lines of those that are the same for all messages, written first and at once.
-    fixed: Box<[u8]>,
+    /// The same in their order, with neighbours that are the same for all messages as one.
+    lines: Box<[Line]>,
     /// Of the names in `drop`: most fields have another, and need no comparison.
     lengths: Lengths,
+}
+
+#[derive(Debug)]
+enum Line {
+    Fixed(Vec<u8>),
+    Made(Box<str>, Template),
 }
 
 /// Which lengths some names have, one bit each.
@@ -109,15 +115,24 @@ const SECURITY: [(&str, &str); 4] = [
 
 impl Edits {
     pub fn new(drop: Box<[Box<str>]>, write: Box<[(Box<str>, Template)]>) -> Edits {
-        let mut fixed = Vec::new();
-        for (name, template) in write.iter().filter(|(_, value)| value.is_constant()) {
-            write_one(name, template, &Values::default(), &mut fixed);
+        let mut lines: Vec<Line> = Vec::new();
+        for (name, template) in &write {
+            if !template.is_constant() {
+                lines.push(Line::Made(name.clone(), template.clone()));
+                continue;
+            }
+            if !matches!(lines.last(), Some(Line::Fixed(_))) {
+                lines.push(Line::Fixed(Vec::new()));
+            }
+            if let Some(Line::Fixed(fixed)) = lines.last_mut() {
+                write_one(name, template, &Values::default(), fixed);
+            }
         }
         Edits {
             lengths: Lengths::of(drop.iter().map(|name| &**name)),
             drop,
             write,
-            fixed: fixed.into(),
+            lines: lines.into(),
         }
     }
 
@@ -129,10 +144,10 @@ impl Edits {
     /// Appends the lines that are set and added. One whose value comes to nothing is left out: a variable that is empty
     /// makes no empty field. (If it is set, what came under its name is dropped all the same.)
     pub fn write(&self, values: &Values<'_>, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.fixed);
-        for (name, template) in &self.write {
-            if !template.is_constant() {
-                write_one(name, template, values, out);
+        for line in &self.lines {
+            match line {
+                Line::Fixed(lines) => out.extend_from_slice(lines),
+                Line::Made(name, template) => write_one(name, template, values, out),
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{Decision, Fields, Nanos, Quota};
 const SECOND_NS: Nanos = 1_000_000_000;
 
 /// The longest interval is a day, and the largest burst a million of them: their unit is 0.16 ms (see `pace`).
-const ROUNDING_NS: Nanos = 1_000_000;
+const ROUNDING_NS: Nanos = 200_000;
 
 /// How a client stands, in whole seconds.
 struct Standing {
@@ -29,7 +29,8 @@ pub struct Lines {
     policy: Box<[u8]>,
     /// `RateLimit: "NAME";r=`; empty without the draft's fields.
     standing: Box<[u8]>,
-    has_legacy: bool,
+    /// `X-RateLimit-Limit`; empty without the legacy fields.
+    legacy: Box<[u8]>,
 }
 
 impl Lines {
@@ -40,7 +41,7 @@ impl Lines {
             Fields::Legacy => (false, true),
             Fields::Both => (true, true),
         };
-        let (mut policy, mut standing) = (Vec::new(), Vec::new());
+        let (mut policy, mut standing, mut legacy) = (Vec::new(), Vec::new(), Vec::new());
         if has_draft {
             write_policy(&mut policy, name, quota);
             standing.extend_from_slice(b"RateLimit: ");
@@ -49,33 +50,33 @@ impl Lines {
         }
         if has_legacy {
             let burst = u64::from(quota.burst);
-            line(&mut policy, b"X-RateLimit-Limit: ", burst);
+            line(&mut legacy, b"X-RateLimit-Limit: ", burst);
         }
         Lines {
             quota: *quota,
             policy: policy.into(),
             standing: standing.into(),
-            has_legacy,
+            legacy: legacy.into(),
         }
     }
 
     /// Appends them. Nothing is known of the bucket of a key without room, so there the policy stands alone.
     pub fn write(&self, out: &mut Vec<u8>, decision: &Decision) {
-        if self.policy.is_empty() {
-            return;
-        }
+        let standing = standing(&self.quota, decision);
         out.extend_from_slice(&self.policy);
-        let Some(standing) = standing(&self.quota, decision) else {
-            return;
-        };
-        if !self.standing.is_empty() {
+        if let Some(standing) = &standing
+            && !self.standing.is_empty()
+        {
             out.extend_from_slice(&self.standing);
             number(out, u64::from(standing.remaining));
             out.extend_from_slice(b";t=");
             number(out, standing.next_s);
             out.extend_from_slice(b"\r\n");
         }
-        if self.has_legacy {
+        out.extend_from_slice(&self.legacy);
+        if let Some(standing) = standing
+            && !self.legacy.is_empty()
+        {
             // No standard: seconds from now, as most that do not mean a date.
             let remaining = u64::from(standing.remaining);
             line(out, b"X-RateLimit-Remaining: ", remaining);
@@ -276,7 +277,8 @@ mod tests {
             (0, 1),
             (1, 1),
             (SECOND_NS, 1),
-            (SECOND_NS + 1, 2),
+            (SECOND_NS + 1, 1),
+            (SECOND_NS + MS, 2),
             (3_600 * SECOND_NS, 3_600),
         ] {
             let mut out = Vec::new();
