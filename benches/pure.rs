@@ -293,7 +293,7 @@ fn limit(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     number = number.wrapping_mul(0x9E37_79B1).wrapping_add(1);
                     now += 100;
-                    table.take(client(number % count), now)
+                    table.take(client(number & (count - 1)), now)
                 });
             });
         }

@@ -16,6 +16,7 @@ use crate::metrics::Reason;
 use crate::policy::filter::Filter;
 use crate::policy::filter::forward_auth::ForwardAuth;
 use crate::policy::filter::headers::is_named;
+use crate::policy::rewrite::Rewrite;
 use crate::shard::{Peer, Shard};
 use crate::subrequest::{self, Answer, Question};
 
@@ -116,7 +117,12 @@ impl Asked<'_> {
             line(out, "X-Forwarded-Method", request.method_text);
             // As its backend sees it: a rule for `/admin` must not miss `http://host/admin`.
             out.extend_from_slice(b"X-Forwarded-Uri: ");
-            forward::origin_form(out, &request);
+            if self.rules.rewrite.is_some() {
+                // The backend gets a normal path, so that is what is judged.
+                Rewrite::default().apply(request.path, request.query, out);
+            } else {
+                forward::origin_form(out, &request);
+            }
             out.extend_from_slice(b"\r\n");
             if let Some(found) = self.found {
                 out.extend_from_slice(&found.to_backend);
@@ -143,6 +149,7 @@ impl Asked<'_> {
         let is = |known: &str| is_named(name, known);
         let replaces_trace = self.found.is_some_and(|found| found.replaces_trace);
         DROPPED.into_iter().any(is)
+            || self.auth.copy.iter().any(|name| is(name))
             || replaces_trace && (is("traceparent") || is("tracestate"))
             || self.rules.filters.iter().any(|filter| {
                 matches!(filter, Filter::RequestId(ids) if ids.header.as_deref().is_some_and(is))

@@ -24,6 +24,7 @@ use crate::metrics::{Counter, Reason};
 use crate::record::Record;
 use crate::shard::{BUF_BYTES, Open, Peer, Shard, WARM_MAX};
 use crate::timer::{Elapsed, NEVER, Timer};
+use crate::visit::Buffered;
 
 /// How long a connection waits for its next request with a buffer in hand. A busy client sends the next one
 /// at once; longer silence is worth a second operation.
@@ -79,6 +80,7 @@ pub fn serve<I: Io>(
                 peer: &peer,
                 timer: &timer,
                 input: Buf::default(),
+                buffered: Buffered::nothing(&shard),
                 requests,
                 requests_max: limit,
                 expected,
@@ -163,6 +165,8 @@ pub struct Busy<'c, I: Io> {
     pub timer: &'c Timer,
     /// Bytes of the client: the request's head (until it is finished), its body, the next requests.
     pub input: Buf,
+    /// What the body in `input` takes of the shard's memory.
+    pub buffered: Buffered<'c, I>,
     requests: u32,
     requests_max: u32,
     /// Bytes of the client are likely to be there: a new connection, or one that was idle and has become readable.
@@ -378,6 +382,7 @@ impl<I: Io> Busy<'_, I> {
 
     fn finish(&mut self, record: &Record, job: Option<Job>) {
         record.finish(self.shard, self.peer, job);
+        self.buffered = Buffered::nothing(self.shard);
         if self.input.is_empty() && self.input.capacity() != BUF_BYTES {
             // A body took it along, or made it large.
             let buf = std::mem::replace(&mut self.input, self.shard.buf());

@@ -191,6 +191,7 @@ fn proceed<I: Io>(
 ) -> Result<(Way, Buf), Other> {
     let route = job.route.expect("a request is routed before it goes on");
     let rules = &shard.plan.routes[route.0 as usize];
+    job.drops_trailers |= !rules.filters.is_empty() && edits::drops_trailers(rules);
     match filters::run(shard, peer, rules, request, job) {
         Step::Continue => {}
         Step::Refuse(reason) => return Err(Other::Refuse(reason)),
@@ -320,6 +321,11 @@ fn route<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> R
         return Err(Reason::MaxForwards);
     }
     let router = &shard.plan.router;
+    // A browser's question belongs to the route of what it asks about.
+    job.route = preflighted(shard, request, job.client_ip);
+    if job.route.is_some() {
+        return Ok(());
+    }
     match router.lookup(request, job.client_ip) {
         Ok(route) => {
             job.route = Some(route);
@@ -327,11 +333,6 @@ fn route<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> R
         }
         Err(Miss::NoRoute) => Err(Reason::NoRoute),
         Err(Miss::Method) => {
-            // A browser's question belongs to the route of what it asks about.
-            job.route = preflighted(shard, request, job.client_ip);
-            if job.route.is_some() {
-                return Ok(());
-            }
             let mut allow = String::new();
             router.allow(request, job.client_ip, &mut allow);
             job.allow = Some(allow.into());

@@ -54,6 +54,22 @@ impl<'r> Editors<'r> {
     }
 }
 
+/// Trailers do not pass where fields are edited: a backend may take `X-User` behind the body for the one before it.
+pub fn drops_trailers(rules: &Route) -> bool {
+    rules.filters.iter().any(|filter| match filter {
+        Filter::Headers(_) | Filter::RequestId(_) | Filter::ForwardAuth(_) | Filter::Cors(_) => {
+            true
+        }
+        Filter::Address(_)
+        | Filter::Limit(_)
+        | Filter::Basic(_)
+        | Filter::ApiKey(_)
+        | Filter::Jwt(_)
+        | Filter::UserLimit(_)
+        | Filter::Compress(_) => false,
+    })
+}
+
 /// What a request's head is changed by on its way to a backend.
 struct ToBackend<'a> {
     editors: Editors<'a>,

@@ -222,7 +222,7 @@ async fn streamed<I: Io>(
         patience: request.to_backend(),
         record: request.record,
         body_bytes_max: route.body_bytes_max.unwrap_or(u64::MAX),
-        throttle: Throttle::new(route.request_rate_max, shard.timers.now()),
+        throttle: Throttle::new(route.request_rate_max),
         pace: Pace::new(
             route.body_rate_min,
             request.timeouts.client_body_ns,
@@ -304,7 +304,7 @@ impl<'b, 'r, 's, I: Io> Both<'b, 'r, 's, I> {
             record: request.record,
             timeouts: request.timeouts,
             patience: request.to_client(),
-            throttle: Throttle::new(request.route.response_rate_max, shard.timers.now()),
+            throttle: Throttle::new(request.route.response_rate_max),
             sent: Cell::new(false),
             answering: Cell::new(false),
             due: Cell::new(NEVER),

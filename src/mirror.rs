@@ -3,7 +3,6 @@
 //! Decides: which requests are copied. May not know: what becomes of the original. Invariant: a copy never delays or
 //! fails the original: it is made of bytes that are at hand, sent by a task of its own, and its answer is forgotten.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::config::plan::{Mirror, Nanos};
@@ -13,11 +12,17 @@ use crate::metrics::Counter;
 use crate::shard::Shard;
 use crate::subrequest::{Question, ask};
 
-/// Copies under way per shard; more are left out.
-const COPIES_MAX: u32 = 256;
+/// Copies under way per shard; more are left out. Each has a connection.
+const COPIES_MAX: u32 = 64;
 
-/// A copy that takes longer is given up.
-const COPY_NS: Nanos = 30_000_000_000;
+/// All of them have at most this part of the descriptors that client connections may have.
+const ROOM_SHARE: u32 = 16;
+
+/// Bytes of the copies under way per shard; more are left out.
+const COPIED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A copy that takes longer is given up: a shadow that hangs shall hold little.
+const COPY_NS: Nanos = 5_000_000_000;
 
 /// Of an answer so many bytes are read, so that its connection can be used again.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -27,16 +32,18 @@ pub fn copy<I: Io>(shard: &Rc<Shard<I>>, mirror: Mirror, job: &Job, bytes: &[u8]
     if shard.random() % 100 >= u64::from(mirror.percent) {
         return;
     }
-    let copies = &shard.copies;
-    if job.held.is_none() || job.upgrade || copies.get() >= COPIES_MAX {
+    let copies = shard.copies.get();
+    let room = shard.shared.room() / ROOM_SHARE / shard.shared.shards() as u32;
+    let most = COPIES_MAX.min(room);
+    let is_heavy = copies.bytes + bytes.len() > COPIED_BYTES_MAX;
+    if job.held.is_none() || job.upgrade || copies.count >= most || is_heavy {
         shard.metrics.add(Counter::MirrorDropped, 1);
         return;
     }
-    copies.set(copies.get() + 1);
-    let guard = Copy(Rc::clone(shard));
+    let guard = Copy::begin(Rc::clone(shard), bytes.len());
     let (bytes, method) = (bytes.to_vec(), job.method);
     shard.io.spawn(async move {
-        let shard = &guard.0;
+        let shard = &guard.shard;
         let question = Question {
             cluster: mirror.cluster,
             method,
@@ -52,12 +59,36 @@ pub fn copy<I: Io>(shard: &Rc<Shard<I>>, mirror: Mirror, job: &Job, bytes: &[u8]
     });
 }
 
+/// What is under way in a shard.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Copies {
+    count: u32,
+    bytes: usize,
+}
+
 /// One copy under way.
-struct Copy<I: Io>(Rc<Shard<I>>);
+struct Copy<I: Io> {
+    shard: Rc<Shard<I>>,
+    bytes: usize,
+}
+
+impl<I: Io> Copy<I> {
+    fn begin(shard: Rc<Shard<I>>, bytes: usize) -> Self {
+        let copies = shard.copies.get();
+        shard.copies.set(Copies {
+            count: copies.count + 1,
+            bytes: copies.bytes + bytes,
+        });
+        Copy { shard, bytes }
+    }
+}
 
 impl<I: Io> Drop for Copy<I> {
     fn drop(&mut self) {
-        let copies: &Cell<u32> = &self.0.copies;
-        copies.set(copies.get() - 1);
+        let copies = self.shard.copies.get();
+        self.shard.copies.set(Copies {
+            count: copies.count - 1,
+            bytes: copies.bytes - self.bytes,
+        });
     }
 }

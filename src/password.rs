@@ -9,9 +9,10 @@
 //! ```
 
 use std::io;
+use std::panic::catch_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::Builder;
 
 use zeroize::Zeroizing;
@@ -26,9 +27,13 @@ const FITS: u8 = 1;
 const FAILS: u8 = 2;
 const GIVEN_UP: u8 = 3;
 
-/// The way to the thread; each shard has one.
-#[derive(Debug, Clone)]
-pub struct Passwords(SyncSender<Job>);
+/// The way to the threads.
+#[derive(Debug)]
+pub struct Passwords {
+    queues: Box<[SyncSender<Job>]>,
+    /// The queue that is next. Written by all shards.
+    next: AtomicUsize,
+}
 
 /// What is found out for a shard.
 #[derive(Debug)]
@@ -41,18 +46,27 @@ struct Job {
     state: Arc<AtomicU8>,
 }
 
-/// Starts the thread. It ends with the last sender.
-pub fn start() -> io::Result<Passwords> {
-    let (sender, queue) = sync_channel(QUEUE_MAX);
-    Builder::new()
-        .name("passwords".to_owned())
-        .spawn(move || run(&queue))?;
-    Ok(Passwords(sender))
+/// Starts so many threads. They end with their sender.
+pub fn start(threads: usize) -> io::Result<Passwords> {
+    let queues = (0..threads.max(1)).map(|_| {
+        let (sender, queue) = sync_channel(QUEUE_MAX);
+        Builder::new()
+            .name("passwords".to_owned())
+            .spawn(move || run(&queue))?;
+        Ok(sender)
+    });
+    Ok(Passwords {
+        queues: queues.collect::<io::Result<_>>()?,
+        next: AtomicUsize::new(0),
+    })
 }
 
 fn run(queue: &Receiver<Job>) {
     while let Ok(job) = queue.recv() {
-        if job.state.load(Ordering::Relaxed) == WAITING && matches(&job.hash, &job.password) {
+        let is_wanted = job.state.load(Ordering::Relaxed) == WAITING;
+        // A fault in a hash's own code must not end the thread: a job that is dropped fails.
+        let fits = is_wanted && catch_unwind(|| matches(&job.hash, &job.password)).unwrap_or(false);
+        if fits {
             job.answer(FITS);
         }
     }
@@ -62,13 +76,20 @@ impl Passwords {
     /// Has a password compared with a hash. `None`: too many wait already.
     pub fn verify(&self, hash: &str, password: &[u8]) -> Option<Ticket> {
         let state = Arc::new(AtomicU8::new(WAITING));
-        let job = Job {
+        let mut job = Job {
             hash: hash.into(),
             password: Zeroizing::new(password.into()),
             state: Arc::clone(&state),
         };
-        self.0.try_send(job).ok()?;
-        Some(Ticket(state))
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        for turn in 0..self.queues.len() {
+            let queue = &self.queues[first.wrapping_add(turn) % self.queues.len()];
+            match queue.try_send(job) {
+                Ok(()) => return Some(Ticket(state)),
+                Err(TrySendError::Full(back) | TrySendError::Disconnected(back)) => job = back,
+            }
+        }
+        None
     }
 }
 
@@ -114,7 +135,11 @@ mod tests {
 
     fn queue() -> (Passwords, Receiver<Job>) {
         let (sender, queue) = sync_channel(QUEUE_MAX);
-        (Passwords(sender), queue)
+        let passwords = Passwords {
+            queues: [sender].into(),
+            next: AtomicUsize::new(0),
+        };
+        (passwords, queue)
     }
 
     #[test]
@@ -158,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_thread_answers() {
-        let passwords = start().unwrap();
+        let passwords = start(2).unwrap();
         let ticket = passwords.verify(HASH, b"U*U").unwrap();
         let answer = std::iter::repeat_with(|| {
             std::thread::yield_now();

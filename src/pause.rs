@@ -5,12 +5,12 @@
 use std::future::pending;
 use std::pin::pin;
 
-use crate::auth;
+use crate::auth::{self, Denied};
 use crate::buf::Buf;
 use crate::conn::Busy;
 use crate::decide::{Decided, Job, Pause, decide_on};
 use crate::h1::body::{Decoder, Sink};
-use crate::io::{Io, Stream, closed};
+use crate::io::{Io, Race, Stream, closed, race};
 use crate::metrics::Reason;
 use crate::password::Ticket;
 use crate::policy::Nanos;
@@ -32,11 +32,15 @@ impl<I: Io> Busy<'_, I> {
         let waited = match pause {
             Pause::Until(at) => self.turn(at).await,
             Pause::Password(ticket) => self.verdict(&mut job, &ticket).await,
-            Pause::ForwardAuth(at) => match auth::ask(self, &mut job, at).await {
-                Ok(()) => Ok(()),
-                Err(auth::Denied::Reply(reply)) => return Decided::Answer(job, reply),
-                Err(auth::Denied::Unavailable) => Err(Reason::AuthUnavailable),
-            },
+            Pause::ForwardAuth(at) => {
+                let asked = race(auth::ask(self, &mut job, at), self.gone()).await;
+                match asked {
+                    Race::First(Ok(())) => Ok(()),
+                    Race::First(Err(Denied::Reply(reply))) => return Decided::Answer(job, reply),
+                    Race::First(Err(Denied::Unavailable)) => Err(Reason::AuthUnavailable),
+                    Race::Second(()) => Err(Reason::ClientAbort),
+                }
+            }
             Pause::Body { bytes_max, expects } => {
                 let read = self.whole_body(&job, bytes_max, expects, record).await;
                 // What is left of it is not read.
@@ -48,6 +52,12 @@ impl<I: Io> Busy<'_, I> {
             Ok(()) => decide_on(self.shard, self.peer, self.input.pending(), job),
             Err(reason) => Decided::Refuse(reason, Some(job)),
         }
+    }
+
+    /// Ends when the client has gone; not before some silence, because one that has closed its half may still wait.
+    async fn gone(&self) {
+        self.shard.io.sleep(WATCH_NS).await;
+        closed(self.client).await;
     }
 
     /// Waits for a point in time, unless the client goes away. As with a response, only after some silence: a client
@@ -122,11 +132,12 @@ impl<I: Io> Busy<'_, I> {
             }
             if self.input.spare() == 0 {
                 // Twice as much each time, within the bound.
-                let more = self
-                    .input
-                    .len()
-                    .min(raw_max.saturating_sub(self.input.len()));
-                self.input.reserve(more.max(1));
+                let rest = raw_max.saturating_sub(self.input.len());
+                let more = self.input.len().min(rest).max(1);
+                if !self.buffered.grows(self.input.capacity() + more) {
+                    return Err(Reason::Overload);
+                }
+                self.input.reserve(more);
             }
             let read = self.body_read(client_body_ns).await?;
             if !pace.keeps(read as u64, self.shard.timers.now()) {

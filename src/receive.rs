@@ -278,7 +278,7 @@ impl<I: Io> Receive<'_, I> {
             status: response.status,
             framing: response.framing,
             reply_framing,
-            drops_trailers: response.nominates,
+            drops_trailers: response.nominates || treated.is_edited() && job.drops_trailers,
             client_keep_alive: keep_alive,
             backend_keep_alive: response.keep_alive,
             encoding: treated.encoding,
@@ -359,6 +359,21 @@ impl<I: Io> Receive<'_, I> {
         self.send_from(out, bytes)
     }
 
+    /// Waits as the route's rate wants it. A client that goes away meanwhile is noticed, once nobody else reads from it.
+    async fn paced(&self, bytes: u64) -> Result<(), Received> {
+        let gone = async {
+            match self.sent.get() {
+                true => closed(self.client).await,
+                false => std::future::pending().await,
+            }
+        };
+        let (shard, until) = (self.shard, self.patience.until);
+        match self.throttle.keep(shard, bytes, until, gone).await {
+            true => Ok(()),
+            false => Err(Received::ClientGone),
+        }
+    }
+
     async fn send_from(&self, from: &mut Buf, bytes: usize) -> Result<(), Received> {
         let buf = std::mem::take(from);
         let timers = &self.shard.timers;
@@ -370,10 +385,7 @@ impl<I: Io> Receive<'_, I> {
                 self.record.sent(bytes as u64);
                 if self.throttle.is_on() {
                     // Boxed: rare.
-                    let keep = self
-                        .throttle
-                        .keep(self.shard, bytes as u64, self.patience.until);
-                    Box::pin(keep).await;
+                    return Box::pin(self.paced(bytes as u64)).await;
                 }
                 Ok(())
             }

@@ -84,7 +84,8 @@ impl<I: Io> Busy<'_, I> {
         if let Some(job) = job {
             edits::own_fields(self.shard, job, fields.append());
         }
-        let keep = job.is_some_and(|job| job.keep_alive && job.held.is_some());
+        let stays = !self.shard.is_draining();
+        let keep = stays && job.is_some_and(|job| job.keep_alive && job.held.is_some());
         let mut out = self.shard.buf();
         let head_len = answer::write(
             out.append(),

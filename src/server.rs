@@ -135,7 +135,8 @@ pub fn start(mut plan: Plan) -> Result<Server, StartError> {
     let secret = machine::secret().map_err(failed("random bytes".to_owned()))?;
     let (mut shared, changes) = Shared::new(Arc::clone(&plan), metrics, room, secret);
     if plan.needs_passwords() {
-        let passwords = password::start();
+        // Hashing takes tens of milliseconds of a core, which the shards want too.
+        let passwords = password::start(shards / 2);
         shared.passwords = Some(passwords.map_err(failed("password thread".to_owned()))?);
     }
     let shared = Arc::new(shared);

@@ -18,8 +18,8 @@ use crate::io::Io;
 use crate::link::Connection;
 use crate::log::{Clock, LogQueue};
 use crate::metrics::{Counter, Gauge, Reason, ShardMetrics};
+use crate::mirror::Copies;
 use crate::policy::balance::{Turn, hash};
-use crate::policy::filter::basic::Verified;
 use crate::policy::filter::jwt::Tokens;
 use crate::policy::hedge::Delay;
 use crate::policy::idle::Suspicion;
@@ -106,11 +106,12 @@ pub struct Shard<I: Io> {
     #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
     found: RefCell<Vec<Box<Found>>>,
     /// Copies of requests under way.
-    pub copies: Cell<u32>,
+    pub copies: Cell<Copies>,
     /// Indexed by `LimitId`; of the leased ones.
     pub leases: Vec<Option<RefCell<Leases>>>,
-    /// Passwords that were right lately, and tokens that were genuine.
-    pub verified: RefCell<Verified>,
+    /// Bytes of bodies that are held for `buffering.request`.
+    pub buffered: Cell<usize>,
+    /// Tokens that were genuine lately.
     pub tokens: RefCell<Tokens>,
 }
 
@@ -171,7 +172,9 @@ impl<I: Io> Shard<I> {
     pub fn new(number: usize, io: I, shared: Arc<Shared>, log: Option<LogQueue>) -> Rc<Self> {
         let plan = Arc::clone(&shared.plan);
         let shards = shared.shards();
-        let seed = hash(&[io.unix_ms().to_le_bytes(), (number as u64).to_le_bytes()].concat());
+        let (unix_ms, place) = (io.unix_ms().to_le_bytes(), (number as u64).to_le_bytes());
+        // Ids of requests are made of it: nobody shall guess the next one.
+        let seed = hash(&[&shared.secret[..], &unix_ms, &place].concat());
         let turns = plan.clusters.iter().map(|cluster| {
             let main = cluster.balance.start(number, shards, seed);
             let backup = cluster.backup.as_ref();
@@ -231,9 +234,9 @@ impl<I: Io> Shard<I> {
             wall: RefCell::default(),
             notes: RefCell::default(),
             found: RefCell::default(),
-            copies: Cell::new(0),
+            copies: Cell::default(),
+            buffered: Cell::new(0),
             leases: shared.tables.leases(&plan, shards),
-            verified: RefCell::new(Verified::new(&shared.secret)),
             tokens: RefCell::new(Tokens::new(&shared.secret)),
             plan,
             io,

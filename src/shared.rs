@@ -11,6 +11,7 @@ use crate::backends::{Backends, Change};
 use crate::config::plan::{Nanos, Plan};
 use crate::metrics::{Gauge, ShardMetrics};
 use crate::password::Passwords;
+use crate::policy::filter::verified::Verified;
 use crate::policy::{BackendId, RouteId};
 use crate::tables::Tables;
 
@@ -39,6 +40,8 @@ pub struct Shared {
     pub tables: Tables,
     /// The way to the thread that compares passwords. Set once, where a route needs it.
     pub passwords: Option<Passwords>,
+    /// Passwords that were right lately; see there.
+    pub verified: Verified,
     /// Nobody outside knows it. Written once.
     pub secret: [u8; 32],
 }
@@ -74,6 +77,7 @@ impl Shared {
             room,
             tables: Tables::new(&plan, shards, &secret),
             passwords: None,
+            verified: Verified::new(&secret),
             secret,
             plan,
         };

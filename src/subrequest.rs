@@ -6,7 +6,7 @@
 use std::pin::pin;
 
 use crate::buf::Buf;
-use crate::choose::{Tried, Wish};
+use crate::choose::{TRIES_MAX, Tried, Wish};
 use crate::config::plan::Nanos;
 use crate::connect;
 use crate::h1::body::{Decoder, Sink};
@@ -46,39 +46,44 @@ pub struct Answer {
 /// Asks, once more if a connection from the pool turns out to be dead.
 pub async fn ask<I: Io>(shard: &Shard<I>, question: &Question<'_>) -> Result<Answer, Reason> {
     let timer = shard.timers.timer();
-    let mut fresh = false;
+    let (mut fresh, mut tried) = (false, Tried::default());
     loop {
-        let picked = shard.pick(question.cluster, Wish::default(), &Tried::default());
+        let picked = shard.pick(question.cluster, Wish::default(), &tried);
         let picked = picked.ok_or(Reason::NoBackend)?;
         let visit = Visit::begin(shard, picked.backend, picked.trial);
         let metrics = shard.metrics.backend(picked.backend);
-        let opened = open(shard, picked.backend, fresh, &timer, question.until).await;
-        let asked = match opened {
-            Err(reason) => Err(Some(reason)),
+        let (reused, asked) = match open(shard, picked.backend, fresh, &timer, question).await {
+            Err(reason) => (false, Err(Some(reason))),
             Ok(link) => {
                 let reused = link.reused;
                 let asked = exchange(shard, question, picked.backend, link, &timer).await;
-                if reused && matches!(asked, Err(None)) {
-                    fresh = true;
-                    continue;
-                }
-                asked
+                (reused, asked)
             }
         };
-        match asked {
+        let reason = match asked {
             Ok((status, answer)) => {
                 metrics.answered(status);
                 visit.answered(status);
                 return Ok(answer);
             }
-            Err(reason) => {
-                let reason = reason.unwrap_or(Reason::BackendClosed);
-                if let Some(cause) = reason.cause() {
-                    metrics.failed();
-                    visit.failed(cause);
-                }
-                return Err(reason);
+            Err(None) if reused => {
+                fresh = true;
+                continue;
             }
+            Err(reason) => reason.unwrap_or(Reason::BackendClosed),
+        };
+        if let Some(cause) = reason.cause() {
+            metrics.failed();
+            visit.failed(cause);
+        }
+        // Nothing was sent: another may be asked.
+        let unsent = matches!(reason, Reason::ConnectFailed | Reason::QueueFull);
+        if !unsent || tried.count() + 1 >= TRIES_MAX {
+            return Err(reason);
+        }
+        tried.add(picked.backend);
+        if !shard.has_other(question.cluster, picked.backend, &tried) {
+            return Err(reason);
         }
     }
 }
@@ -88,7 +93,7 @@ async fn open<I: Io>(
     backend: BackendId,
     fresh: bool,
     timer: &Timer,
-    until: Nanos,
+    question: &Question<'_>,
 ) -> Result<Link<I::Stream>, Reason> {
     if !fresh && let Some(connection) = shard.take_idle(backend) {
         shard.metrics.backend(backend).connection_reused();
@@ -98,7 +103,7 @@ async fn open<I: Io>(
         });
     }
     let slot = shard.connection_slot(backend).ok_or(Reason::QueueFull)?;
-    let stream = connect::connect(shard, backend, timer, until).await?;
+    let stream = connect::connect(shard, backend, timer, question.until).await?;
     shard.metrics.backend(backend).connection_opened();
     Ok(Link {
         connection: Connection::new(stream, slot),

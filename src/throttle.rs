@@ -6,7 +6,7 @@
 use std::cell::Cell;
 
 use crate::config::plan::Nanos;
-use crate::io::Io;
+use crate::io::{Io, Race, race};
 use crate::shard::Shard;
 
 const SECOND_NS: u128 = 1_000_000_000;
@@ -18,15 +18,16 @@ const WAIT_LEAST_NS: Nanos = 1_000_000;
 pub struct Throttle {
     /// Bytes per second; 0 is any rate.
     rate_max: u64,
-    begun: Nanos,
+    /// With the first piece: what somebody was silent before is not made up for.
+    begun: Cell<Option<Nanos>>,
     bytes: Cell<u64>,
 }
 
 impl Throttle {
-    pub fn new(rate_max: u64, now: Nanos) -> Self {
+    pub fn new(rate_max: u64) -> Self {
         Throttle {
             rate_max,
-            begun: now,
+            begun: Cell::new(None),
             bytes: Cell::new(0),
         }
     }
@@ -41,15 +42,28 @@ impl Throttle {
         self.bytes.set(bytes);
         let due = u128::from(bytes) * SECOND_NS / u128::from(self.rate_max.max(1));
         let due = u64::try_from(due).unwrap_or(u64::MAX);
-        self.begun.saturating_add(due).saturating_sub(now)
+        let begun = self.begun.get().unwrap_or(now);
+        self.begun.set(Some(begun));
+        begun.saturating_add(due).saturating_sub(now)
     }
 
-    /// Counts what was moved, and waits until it keeps the rate; not beyond `until`.
-    pub async fn keep<I: Io>(&self, shard: &Shard<I>, bytes: u64, until: Nanos) {
+    /// Counts what was moved, and waits until it keeps the rate; not beyond `until`. `gone` ends the wait before:
+    /// `false`.
+    pub async fn keep<I: Io>(
+        &self,
+        shard: &Shard<I>,
+        bytes: u64,
+        until: Nanos,
+        gone: impl Future<Output = ()>,
+    ) -> bool {
         let now = shard.io.now();
         let wait_ns = self.wait_ns(bytes, now).min(until.saturating_sub(now));
-        if wait_ns >= WAIT_LEAST_NS {
-            shard.io.sleep(wait_ns).await;
+        if wait_ns < WAIT_LEAST_NS {
+            return true;
+        }
+        match race(shard.io.sleep(wait_ns), gone).await {
+            Race::First(()) => true,
+            Race::Second(()) => false,
         }
     }
 }
@@ -60,12 +74,12 @@ mod tests {
 
     #[test]
     fn what_is_ahead_of_the_rate_waits() {
-        let throttle = Throttle::new(1000, 5);
+        let throttle = Throttle::new(1000);
         assert_eq!(throttle.wait_ns(500, 5), 500_000_000);
         assert_eq!(throttle.wait_ns(500, 400_000_005), 600_000_000);
         // A pause of the sender is not made up for by a wait.
         assert_eq!(throttle.wait_ns(100, 9_000_000_000), 0);
-        assert!(throttle.is_on() && !Throttle::new(0, 5).is_on());
-        assert_eq!(Throttle::new(1, 0).wait_ns(u64::MAX, 0), u64::MAX);
+        assert!(throttle.is_on() && !Throttle::new(0).is_on());
+        assert_eq!(Throttle::new(1).wait_ns(u64::MAX, 0), u64::MAX);
     }
 }

@@ -128,9 +128,8 @@ impl<I: Io> Upload<'_, I> {
         sent.map_err(backend_cut)?;
         if self.throttle.is_on() {
             // Boxed: rare.
-            let keep = self
-                .throttle
-                .keep(self.shard, bytes as u64, self.patience.until);
+            let (until, never) = (self.patience.until, std::future::pending());
+            let keep = self.throttle.keep(self.shard, bytes as u64, until, never);
             Box::pin(keep).await;
         }
         Ok(())

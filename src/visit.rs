@@ -13,6 +13,9 @@ use crate::policy::retry::Cause;
 use crate::policy::{BackendId, RouteId};
 use crate::shard::Shard;
 
+/// Bodies that a shard holds for `buffering.request`: six of its default size at once.
+const BUFFERED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// A request at a backend.
 pub struct Visit<'s, I: Io> {
     shard: &'s Shard<I>,
@@ -167,6 +170,36 @@ impl<I: Io> Drop for Place<'_, I> {
         if let Some((shard, route, client)) = self.0 {
             shard.shared.tables.request_leaves(route, client);
         }
+    }
+}
+
+/// What a request's buffered body takes of its shard's memory.
+pub struct Buffered<'s, I: Io> {
+    shard: &'s Shard<I>,
+    bytes: usize,
+}
+
+impl<'s, I: Io> Buffered<'s, I> {
+    pub fn nothing(shard: &'s Shard<I>) -> Self {
+        Buffered { shard, bytes: 0 }
+    }
+
+    /// It is so many bytes now, unless the shard has its most.
+    pub fn grows(&mut self, bytes: usize) -> bool {
+        let others = self.shard.buffered.get() - self.bytes;
+        if others + bytes > BUFFERED_BYTES_MAX {
+            return false;
+        }
+        self.shard.buffered.set(others + bytes);
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl<I: Io> Drop for Buffered<'_, I> {
+    fn drop(&mut self) {
+        let buffered = &self.shard.buffered;
+        buffered.set(buffered.get() - self.bytes);
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn known<I: Io>(asked: &mut Asked<'_, '_, '_, I>, group: &[Filter], a
             Identity::Refused(why) => fault = fault.or(Some((why, filter))),
         }
     }
-    challenge(asked, group, fault.map(|(why, _)| why));
+    challenge(asked, group, fault);
     Step::Refuse(match fault.map(|(why, _)| why) {
         None => Reason::CredentialsMissing,
         Some(Fault::Malformed) => Reason::CredentialsBad,
@@ -65,13 +65,13 @@ fn password<'f, I: Io>(
 ) -> Result<Identity<'f>, Step> {
     let shard = asked.shard;
     let now = shard.timers.now();
-    let known = basic.ask(asked.request, &shard.verified.borrow(), now);
+    let known = basic.ask(asked.request, &shard.shared.verified, now);
     let trial = match known {
         basic::Asked::Known(identity) => return Ok(identity),
         basic::Asked::Hash(trial) => trial,
     };
     if let Some(fits) = asked.found.password.take() {
-        return Ok(trial.judge(fits, &mut shard.verified.borrow_mut(), now));
+        return Ok(trial.judge(fits, &shard.shared.verified, now));
     }
     let passwords = shard.shared.passwords.as_ref();
     match passwords.and_then(|passwords| passwords.verify(trial.hash(), trial.password())) {
@@ -80,14 +80,20 @@ fn password<'f, I: Io>(
     }
 }
 
-/// Tells how each kind is asked.
-fn challenge<I: Io>(asked: &mut Asked<'_, '_, '_, I>, group: &[Filter], fault: Option<Fault>) {
+/// Tells how each kind is asked, and the one whose credentials came what was wrong with them.
+fn challenge<I: Io>(
+    asked: &mut Asked<'_, '_, '_, I>,
+    group: &[Filter],
+    fault: Option<(Fault, &Filter)>,
+) {
     let out = &mut asked.found.to_client;
     for filter in group {
+        let own = fault.filter(|(_, faulty)| std::ptr::eq(*faulty, filter));
+        let own = own.map(|(why, _)| why);
         match filter {
             Filter::Basic(basic) => basic.challenge(out),
-            Filter::ApiKey(keys) => keys.challenge(fault, out),
-            Filter::Jwt(jwt) => jwt.challenge(fault, out),
+            Filter::ApiKey(keys) => keys.challenge(own, out),
+            Filter::Jwt(jwt) => jwt.challenge(own, out),
             Filter::RequestId(_)
             | Filter::Address(_)
             | Filter::Cors(_)

@@ -109,7 +109,8 @@ reasons! {
     QueueFull "queue_full" 503 None;
     /// No connection became free in time.
     QueueTimeout "queue_timeout" 503 None;
-    /// The cluster has as many requests in flight as its latency shows that it carries.
+    /// The cluster has as many requests in flight as its latency shows that it carries, or the shard as many buffered
+    /// bodies as it has memory for.
     Overload "overload" 503 None;
     /// The client's address may not ask.
     AddressDenied "address_denied" 403 None;

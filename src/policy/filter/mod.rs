@@ -16,6 +16,7 @@ pub mod jwt;
 pub mod recent;
 pub mod request_id;
 pub mod template;
+pub mod verified;
 
 use std::sync::Arc;
 

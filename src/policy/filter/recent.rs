@@ -13,10 +13,40 @@ const WAYS: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
 
+/// What digests are made with.
+#[derive(Debug)]
+pub struct Key(hmac::Key);
+
+impl Key {
+    /// `seed` is random, and secret.
+    pub fn new(seed: &[u8; 32]) -> Key {
+        Key(hmac::Key::new(hmac::HMAC_SHA256, seed))
+    }
+
+    /// What is asked, in parts: two lists of parts have the same digest only if all their parts are the same.
+    pub fn digest<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        Digest(digest)
+    }
+}
+
+impl Digest {
+    /// A part of it: equal digests have equal words, and others almost never.
+    pub fn word(&self) -> u64 {
+        u64::from_le_bytes(*self.0.first_chunk().expect("a digest is longer"))
+    }
+}
+
 /// A table in which each digest belongs to one set, and a full set forgets its oldest.
 #[derive(Debug)]
 pub struct Recent<T> {
-    key: hmac::Key,
+    key: Key,
     /// Chosen by a digest's first byte; each has the newest first.
     sets: Box<[Vec<(Digest, T)>; SETS]>,
 }
@@ -25,21 +55,13 @@ impl<T> Recent<T> {
     /// `seed` is random, and secret.
     pub fn new(seed: &[u8; 32]) -> Self {
         Recent {
-            key: hmac::Key::new(hmac::HMAC_SHA256, seed),
+            key: Key::new(seed),
             sets: Box::new(std::array::from_fn(|_| Vec::new())),
         }
     }
 
-    /// What is asked, in parts: two lists of parts have the same digest only if all their parts are the same.
     pub fn digest<'p>(&self, parts: impl IntoIterator<Item = &'p [u8]>) -> Digest {
-        let mut context = hmac::Context::with_key(&self.key);
-        for part in parts {
-            context.update(&(part.len() as u64).to_le_bytes());
-            context.update(part);
-        }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(context.sign().as_ref());
-        Digest(digest)
+        self.key.digest(parts)
     }
 
     pub fn get(&self, digest: &Digest) -> Option<&T> {

@@ -15,7 +15,8 @@ use crate::policy::route::normal::with_normal;
 #[derive(Clone, Copy)]
 pub struct Seed(pub u64, pub u64);
 
-/// Takes the parts of a key, in the order in which they are configured.
+/// Takes the parts of a key, in the order in which they are configured. Inlined, since a call would copy its state there
+/// and back: benchmark limit/key, 8.6 to 4.8 ns.
 #[derive(Clone, Copy)]
 pub struct Hasher(SipHasher13);
 
@@ -25,6 +26,7 @@ impl Hasher {
     }
 
     /// A client's address. Of IPv6 the first 64 bits, since one client has them all; IPv4 in IPv6 is IPv4.
+    #[inline]
     #[must_use]
     pub fn ip(mut self, ip: IpAddr) -> Hasher {
         match ip.to_canonical() {
@@ -40,6 +42,7 @@ impl Hasher {
         self
     }
 
+    #[inline]
     #[must_use]
     pub fn bytes(mut self, part: &[u8]) -> Hasher {
         self.0.write_u64(part.len() as u64);

@@ -15,14 +15,15 @@
 //! that is `burst` intervals ahead at most. Either way `(count - burst) × interval <= units from i to j`. With a shift,
 //! these units may be one more than what has passed; that one is made up for by the first interval, since each is one
 //! unit longer than it must be. A bucket that leaves its table has been full for `GRACE_NS` by the clock of whoever
-//! takes it out, so the clocks of two shards may differ by that much.
+//! takes it out, so the clocks of two shards may differ by that much, or a time be so old when it is used. Beyond, a key
+//! whose bucket is looked for with an old time, and is no more, may get what it would have got in the difference.
 
 use super::Quota;
+use super::cells::VALUE_MASK;
 use crate::policy::Nanos;
 
-/// Of a tat.
-pub(super) const TAT_BITS: u32 = 40;
-const TAT_MASK: u64 = (1 << TAT_BITS) - 1;
+/// A tat is the value of a cell.
+const TAT_MASK: u64 = VALUE_MASK;
 const BURST_UNITS_MAX: u64 = 1 << 38;
 
 /// How far a tat may lie beyond a whole burst and still be believed: a clock that is behind by so much (68 s at least)

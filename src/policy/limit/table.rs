@@ -75,7 +75,8 @@ impl Table {
         }
     }
 
-    /// Up to `most` requests by one change of the bucket.
+    /// Up to `most` requests by one change of the bucket. Inlined for benchmark limit/admitted/1: 21 to 19 ns.
+    #[inline]
     pub(super) fn take_most(&self, key: u64, now: Nanos, most: u32) -> Answer {
         let mut take = Take::begin(self, key, now, most);
         // Each step that is lost was won by another shard, and there is only so much to win.
@@ -231,7 +232,7 @@ mod tests {
         while let Decision::Admitted { .. } = table.take(client, 0) {}
         let came = (0..100_000).filter(|number| has_room(&table.take(key(*number), MS)));
         let came = came.count();
-        assert!((1_500..1_792).contains(&came), "{came}");
+        assert!((1_500..1_640).contains(&came), "{came}");
         assert_eq!(
             table.take(client, MS),
             Decision::Limited { retry_ns: S - MS }
