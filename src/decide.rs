@@ -3,24 +3,24 @@
 //! Decides: refused or forwarded, by which route, to which backend, with which head. May not know: sockets.
 //! Invariant: nothing borrowed from the input outlives this call; what later steps need is in [`Job`].
 
+mod routing;
+
 use std::net::IpAddr;
 
 use crate::buf::Buf;
 use crate::choose::{Tried, Wish};
-use crate::config::plan::{ClientField, Destination, HashKey, HostPolicy, Plan, Route, Sticky};
+use crate::config::plan::{Destination, HashKey, HostPolicy, Plan, Route, Sticky};
 use crate::edits;
 use crate::filters::{self, Found, Step};
 use crate::h1::body::{Decoder, Sink};
 use crate::h1::forward::{self, Forward};
 use crate::h1::head::{Request, Slots, parse_request};
-use crate::h1::{Framing, Method, Reject, Version, answer, cookie, forwarded};
+use crate::h1::{Framing, Method, Reject, Version, answer, cookie};
 use crate::io::Io;
 use crate::metrics::Reason;
 use crate::password::Ticket;
 use crate::policy::balance::hash;
-use crate::policy::filter::Filter;
 use crate::policy::health::Trial;
-use crate::policy::route::Miss;
 use crate::policy::{BackendId, ClusterId, Nanos, RouteId};
 use crate::record::Note;
 use crate::shard::{Peer, Shard};
@@ -134,7 +134,7 @@ pub fn decide<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], last: bool) ->
     if let Err(reject) = hold(&mut job, &request, input) {
         return Decided::Refuse(Reason::Protocol(reject), Some(job));
     }
-    if let Err(reason) = route(shard, &request, &mut job) {
+    if let Err(reason) = routing::route(shard, &request, &mut job) {
         return Decided::Refuse(reason, Some(job));
     }
     match proceed(shard, peer, &request, input, &mut job) {
@@ -237,7 +237,7 @@ pub fn render_again<I: Io>(
 }
 
 fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bool) -> Job {
-    let (client_ip, https) = client(shard, peer, request);
+    let (client_ip, https) = routing::client(shard, peer, request);
     Job {
         method: request.method,
         version: request.version,
@@ -260,25 +260,6 @@ fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bo
             note.take_down(request);
             note
         }),
-    }
-}
-
-/// Who the client is and whether it came by https, as trusted proxies tell it.
-fn client<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>) -> (IpAddr, bool) {
-    if !peer.trusted {
-        return (peer.ip, false);
-    }
-    let forwarding = &shard.plan.forwarding;
-    let trusts = |ip| forwarding.trusts(ip);
-    match forwarding.client_field {
-        ClientField::XForwardedFor => (
-            forward::client_ip(request, peer.ip, trusts),
-            forward::came_by_https(request),
-        ),
-        ClientField::Forwarded => {
-            let client = forwarded::client(request, peer.ip, trusts);
-            (client.ip, client.proto == Some("https"))
-        }
     }
 }
 
@@ -313,53 +294,6 @@ fn held(request: &Request<'_, '_>, behind: &[u8]) -> Result<Option<(usize, u64)>
         }
         Framing::UntilClose => Ok(None),
     }
-}
-
-/// Finds the route.
-fn route<I: Io>(shard: &Shard<I>, request: &Request<'_, '_>, job: &mut Job) -> Result<(), Reason> {
-    if request.method == Method::Options && request.max_forwards == Some(0) {
-        return Err(Reason::MaxForwards);
-    }
-    let router = &shard.plan.router;
-    // A browser's question belongs to the route of what it asks about.
-    job.route = preflighted(shard, request, job.client_ip);
-    if job.route.is_some() {
-        return Ok(());
-    }
-    match router.lookup(request, job.client_ip) {
-        Ok(route) => {
-            job.route = Some(route);
-            Ok(())
-        }
-        Err(Miss::NoRoute) => Err(Reason::NoRoute),
-        Err(Miss::Method) => {
-            let mut allow = String::new();
-            router.allow(request, job.client_ip, &mut allow);
-            job.allow = Some(allow.into());
-            Err(Reason::MethodNotAllowed)
-        }
-    }
-}
-
-/// The route of the request that a CORS preflight asks about, if that route answers such questions.
-fn preflighted<I: Io>(
-    shard: &Shard<I>,
-    request: &Request<'_, '_>,
-    client_ip: IpAddr,
-) -> Option<RouteId> {
-    if request.method != Method::Options || field(request, "origin").is_none() {
-        return None;
-    }
-    let asked = std::str::from_utf8(field(request, "access-control-request-method")?).ok()?;
-    let asked = Request {
-        method: Method::of(asked),
-        method_text: asked,
-        ..*request
-    };
-    let route = shard.plan.router.lookup(&asked, client_ip).ok()?;
-    let mut filters = shard.plan.routes[route.0 as usize].filters.iter();
-    let answers = filters.any(|filter| matches!(filter, Filter::Cors(_)));
-    answers.then_some(route)
 }
 
 /// What is known of the body's length is checked before a backend sees anything.
