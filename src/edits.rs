@@ -274,7 +274,7 @@ fn values<'a>(rules: &'a Route, job: &'a Job, client_ip: &'a str) -> Values<'a> 
     let found = job.found.as_deref();
     Values {
         client_ip,
-        scheme: if job.https { "https" } else { "http" },
+        scheme: scheme(job.https),
         request_id: found.map_or("", |found| &found.request_id),
         user: found.map_or("", |found| &found.user),
         route: &rules.name,
@@ -312,23 +312,32 @@ pub fn own_fields<I: Io>(shard: &Shard<I>, job: &Job, out: &mut Vec<u8>) {
     }
 }
 
-/// A body of ours.
+/// A page for one of our refusals. Nothing in it is a client's word.
 pub fn render<I: Io>(
     shard: &Shard<I>,
-    job: &Job,
+    job: Option<&Job>,
     template: &Template,
     status: u16,
     reason: &str,
     out: &mut Vec<u8>,
 ) {
-    let Some(route) = job.route else { return };
-    let client_ip = job.client_ip.to_string();
+    let client_ip = job.map_or(String::new(), |job| job.client_ip.to_string());
+    let found = job.and_then(|job| job.found.as_deref());
+    let route = job.and_then(|job| job.route);
     let values = Values {
+        client_ip: &client_ip,
+        scheme: scheme(job.is_some_and(|job| job.https)),
+        request_id: found.map_or("", |found| &found.request_id),
+        route: route.map_or("", |route| &shard.plan.routes[route.0 as usize].name),
         status,
         reason,
-        ..values(&shard.plan.routes[route.0 as usize], job, &client_ip)
+        ..Values::default()
     };
     template.render(&values, out);
+}
+
+fn scheme(https: bool) -> &'static str {
+    if https { "https" } else { "http" }
 }
 
 /// The answer of a route that has no backend.

@@ -135,15 +135,16 @@ fn refusal_body<'p, I: Io>(
     out: &mut Buf,
 ) -> &'p str {
     let route = job.and_then(|job| job.route);
-    let rules = route.map(|route| &shard.plan.routes[route.0 as usize]);
-    let page = rules.and_then(|rules| rewrite::page(&rules.error_pages, status));
-    match (page, job) {
-        (Some(page), Some(job)) => {
-            let label = reason.label();
-            edits::render(shard, job, &page.body, status, label, out.append());
+    let plan = &shard.plan;
+    let pages = route.map_or(&plan.error_pages, |route| {
+        &plan.routes[route.0 as usize].error_pages
+    });
+    match rewrite::page(pages, status) {
+        Some(page) => {
+            edits::render(shard, job, &page.body, status, reason.label(), out.append());
             &page.content_type
         }
-        (_, _) => {
+        None => {
             let json = job.is_some_and(|job| job.json);
             answer::refusal_body(out.append(), status, reason.label(), json)
         }

@@ -578,8 +578,8 @@ accept = "always"
 connections_per_ip = 1
 accepts_per_ip = 2
 requests_per_ip = 3
-response_rate = "4B"
-request_rate = "5B"
+response_rate = "4KiB"
+request_rate = "5KiB"
 [buffering]
 request = "6KiB"
 [forwarding]
@@ -636,7 +636,7 @@ fn the_short_form_has_the_filters_of_the_top_level_in_the_order_of_their_ranks()
             route.response_rate_max,
             route.request_rate_max
         ),
-        (3, 4, 5)
+        (3, 4 << 10, 5 << 10)
     );
     assert_eq!(route.buffer_bytes_max, Some(6 << 10));
     assert_eq!(
@@ -887,6 +887,8 @@ fn routes_match_rewrite_redirect_answer_and_mirror() {
             )
         ]
     );
+    let top = plan.error_pages.iter().map(|page| &*page.statuses);
+    assert_eq!(top.collect::<Vec<_>>(), [&[(500, 599)]]);
     let Destination::Own(Own::Redirect { status, location }) = &plan.routes[1].destination else {
         panic!("{:?}", plan.routes[1].destination);
     };
@@ -1115,6 +1117,9 @@ max_age = "90s"
 duration = "off"
 [clusters.hedge]
 percentile = 95
+[[clusters]]
+name = "c"
+backends = "http://e"
 [[routes]]
 path = "/old"
 priority = 3
@@ -1124,14 +1129,14 @@ path = "/robots.txt"
 query = ["debug", "v=2"]
 clients = ["10.0.0.0/8", "::1"]
 match_headers = ["X-Beta", "X-Version: 2"]
-answer = { body = "{{}} {path} $$", content_type = "application/json" }
+answer = { body = "{} {{path}} {path} $$", content_type = "Text/plain" }
 [[error_pages]]
 status = ["500-599", "404"]
 body = "file:/page.html"
 [[routes]]
 name = "r"
 cluster = "a"
-mirror = "b"
+mirror = "c"
 mirror_percent = 7
 strip_prefix = "/x/"
 add_prefix = "/y"

@@ -42,6 +42,7 @@ pub(super) fn check(file: &File, defaults: &Settings, notes: &mut Notes) {
     unique("routes", file.routes.iter().map(|route| &route.name), notes);
     references(file, notes);
     circles(&file.clusters, notes);
+    mirrors(file, notes);
     for (at, route) in file.routes.iter().enumerate() {
         if let Some(parts) = &route.split {
             split(parts, &format!("routes[{at}].split"), notes);
@@ -291,18 +292,70 @@ fn references(file: &File, notes: &mut Notes) {
     }
 }
 
-/// A request that no cluster can serve must not go round for ever.
-fn circles(clusters: &[Cluster], notes: &mut Notes) {
+fn indexes(clusters: &[Cluster]) -> HashMap<&str, usize> {
     let mut indexes = HashMap::new();
     for (at, cluster) in clusters.iter().enumerate() {
         if let Some(name) = &cluster.name {
             indexes.entry(name.value.as_str()).or_insert(at);
         }
     }
-    let next = |at: usize| {
-        let failover = clusters[at].failover.as_ref()?;
-        indexes.get(failover.value.as_str()).copied()
+    indexes
+}
+
+/// The cluster that stands in for each.
+fn failovers(clusters: &[Cluster], indexes: &HashMap<&str, usize>) -> Vec<Option<usize>> {
+    let failover = |cluster: &Cluster| {
+        let name = cluster.failover.as_ref()?;
+        indexes.get(name.value.as_str()).copied()
     };
+    clusters.iter().map(failover).collect()
+}
+
+/// A cluster that serves a request must not get its copy too: it would be executed twice.
+fn mirrors(file: &File, notes: &mut Notes) {
+    let indexes = indexes(&file.clusters);
+    let failovers = failovers(&file.clusters, &indexes);
+    let index = |name: &Option<Found<String>>| {
+        let name = name.as_ref()?;
+        indexes.get(name.value.as_str()).copied()
+    };
+    for (at, route) in file.routes.iter().enumerate() {
+        let (Some(name), Some(mirror)) = (&route.mirror, index(&route.mirror)) else {
+            continue;
+        };
+        let parts = route.split.iter().flat_map(|split| &split.value);
+        let entries = parts.map(|part| &part.cluster).chain([&route.cluster]);
+        let entries: Vec<usize> = entries.filter_map(index).collect();
+        // A circle has its own note.
+        let stands_in = |entry: &usize| {
+            std::iter::successors(Some(*entry), |at| failovers[*at])
+                .take(file.clusters.len())
+                .any(|cluster| cluster == mirror)
+        };
+        let why = if entries.contains(&mirror) {
+            "serves this route itself"
+        } else if entries.iter().any(stands_in) {
+            "stands in for a cluster of this route (failover)"
+        } else {
+            continue;
+        };
+        let fault = Fault::new(format!(
+            "\"{}\" {why}: it could get a request twice",
+            name.value
+        ));
+        let path = format!("routes[{at}].mirror");
+        notes.add(
+            &name.at,
+            &path,
+            fault.hint("name a cluster that serves nothing of this route"),
+        );
+    }
+}
+
+/// A request that no cluster can serve must not go round for ever.
+fn circles(clusters: &[Cluster], notes: &mut Notes) {
+    let failovers = failovers(clusters, &indexes(clusters));
+    let next = |at: usize| failovers[at];
     // The walk on which each cluster was met; a walk that meets itself has found a circle.
     let mut met = vec![None; clusters.len()];
     for start in 0..clusters.len() {

@@ -19,7 +19,8 @@ use super::value::{Value, show};
 use crate::policy::filter::cors::Origin;
 
 /// Pairs of which the second may not be the smaller one, with the key that turns them on.
-const PAIRS: [(Key, Key, Key); 4] = [
+type Pair = (Key, Key, Key);
+const PAIRS: [Pair; 4] = [
     (Key::CheckType, Key::CheckTimeout, Key::CheckInterval),
     (
         Key::PassiveErrors,
@@ -29,6 +30,9 @@ const PAIRS: [(Key, Key, Key); 4] = [
     (Key::BreakerEnabled, Key::BreakerOpen, Key::BreakerOpenMax),
     (Key::Adaptive, Key::AdaptiveLeast, Key::AdaptiveMost),
 ];
+
+/// The same for what a route may set. No body is both slow and fast enough.
+const ROUTE_PAIRS: [Pair; 1] = [(Key::RequestRate, Key::BodyRate, Key::RequestRate)];
 
 /// Keys that turn their section on, which does nothing without. One that was written to be off is as it should be.
 const SWITCHES: [Key; 6] = [
@@ -87,7 +91,7 @@ pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
     };
     let mut keyed = HashSet::new();
     for levels in &all {
-        pairs(levels, &mut once);
+        pairs(levels, &PAIRS, &mut once);
         body_of_head(levels, &mut once);
         keyed.extend(hash_key(levels, &mut once));
     }
@@ -107,6 +111,7 @@ pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
     let mut tried = HashSet::new();
     for levels in entries {
         access::algorithm(levels, &mut tried, &mut once);
+        pairs(levels, &ROUTE_PAIRS, &mut once);
         credentials(levels, &mut once);
         preload(levels, &mut once);
         edited_twice(levels, &mut once);
@@ -123,17 +128,17 @@ pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
     splits(file, defaults, &noted, notes);
 }
 
-fn pairs(levels: &Levels<'_>, once: &mut Once<'_>) {
-    for (switch, short, long) in PAIRS {
-        let (Some(shorter), Some(longer)) = (levels.find(short), levels.find(long)) else {
+fn pairs(levels: &Levels<'_>, pairs: &[Pair], once: &mut Once<'_>) {
+    for (switch, short, long) in pairs {
+        let (Some(shorter), Some(longer)) = (levels.find(*short), levels.find(*long)) else {
             continue;
         };
-        let (Value::Number(short_ns), Value::Number(long_ns)) =
+        let (Value::Number(less), Value::Number(more)) =
             (&shorter.found.value, &longer.found.value)
         else {
             continue;
         };
-        if short_ns <= long_ns || !levels.is_on(switch) {
+        if less <= more || !levels.is_on(*switch) {
             continue;
         }
         // The nearer one was written with the other in force.
@@ -142,7 +147,7 @@ fn pairs(levels: &Levels<'_>, once: &mut Once<'_>) {
         } else {
             (&longer, "less", short, &shorter.found.value)
         };
-        let (path, shown) = (other.spec().path, show(other, value));
+        let (path, shown) = (other.spec().path, show(*other, value));
         once.add(
             place,
             Fault::new(format!("{than} than {path}, which is {shown}")),

@@ -56,6 +56,14 @@ const fn or_off(min: u64, max: u64) -> Kind {
     }
 }
 
+/// Below it, one piece of a few KiB would hold a connection for longer than any client waits.
+const fn bandwidth() -> Kind {
+    Kind::Bandwidth {
+        min: KIB,
+        max: 1 << 40,
+    }
+}
+
 macro_rules! keys {
     ($($key:ident $path:literal $scopes:ident $kind:expr, $default:literal, $meaning:literal;)*) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -31,6 +31,11 @@ pub enum Kind {
         /// In its place: "unlimited" has no largest number either.
         word: Option<&'static str>,
     },
+    /// Bytes per second; 0B is no bound.
+    Bandwidth {
+        min: u64,
+        max: u64,
+    },
     /// Requests of a period, or "off"; in millionths.
     Rate {
         period_s: u64,
@@ -244,7 +249,7 @@ impl Kind {
             "\"off\"".to_owned()
         } else if let Kind::Duration { .. } | Kind::Seconds { .. } = self {
             format!("\"{}\"", show_duration(number))
-        } else if let Kind::Size { .. } = self {
+        } else if let Kind::Size { .. } | Kind::Bandwidth { .. } = self {
             format!("\"{}\"", show_size(number))
         } else if let Kind::Rate { .. } = self {
             show_millionths(number)
@@ -286,6 +291,9 @@ impl Kind {
             Kind::Size { min, max, word } => {
                 let word = word.map_or(String::new(), |word| format!("\"{word}\" or "));
                 format!("{word}{} to {}", show_size(*min), show_size(*max))
+            }
+            Kind::Bandwidth { min, max } => {
+                format!("0B or {} to {}", show_size(*min), show_size(*max))
             }
             Kind::Rate { period_s } => {
                 let (least, most) = Kind::rates(*period_s);

@@ -218,7 +218,7 @@ fn written_path(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<Box<
 
 /// A text, or `{ to, status }`.
 fn redirect(node: &Node, path: &str, notes: &mut Notes) -> Option<Found<Answering>> {
-    let expected = "a text such as \"https://{host}{path}{query}\", or { to, status }";
+    let expected = "a text such as \"https://{hostname}{path}{query}\", or { to, status }";
     let mut status = Some(REDIRECT);
     let mut to = None;
     match &node.raw {

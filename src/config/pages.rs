@@ -1,7 +1,7 @@
 //! Bodies of our own: answers of routes, pages of errors.
 //!
-//! Decides: how they are written, which variables they may have. May not know: when they are sent. Invariant: a page
-//! that a browser runs scripts of has nothing in it that a client sent.
+//! Decides: how they are written, which variables they may have. May not know: when they are sent. Invariant: only
+//! an answer of plain text, which no browser and no program runs or parses, has anything in it that a client chose.
 
 use std::sync::Arc;
 
@@ -137,8 +137,8 @@ pub(super) fn answer(
         }),
     };
     let (status, body) = (u16::try_from(status?).ok()?, body?);
-    // RFC 9110 sections 15.3.5 and 15.4.5.
-    if matches!(status, 204 | 304) && !body.written.is_empty() {
+    // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
+    if matches!(status, 204 | 205 | 304) && !body.written.is_empty() {
         let fault = Fault::new(format!("a response with status {status} has no body"));
         notes.add(&node.at, &join(path, "body"), fault);
     }
@@ -211,23 +211,19 @@ fn template(
 ) -> Result<Template, Fault> {
     let text = files::text(written, files)?;
     let mut allowed = VARIABLES.to_vec();
-    let lower = content_type.to_ascii_lowercase();
-    let is_active = ["html", "xml", "svg"]
-        .iter()
-        .any(|kind| lower.contains(kind));
+    let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+    let is_plain = kind.trim_end().eq_ignore_ascii_case("text/plain");
     // Of a page, the request is not at hand.
-    if is_active || reason {
+    if !is_plain || reason {
         allowed.truncate(SAFE);
     }
     if reason {
         allowed.push(Variable::Reason);
     }
     message::body(&text, &allowed).map_err(|fault| {
-        let is_chosen = is_active && !reason && message::body(&text, Variable::ALL).is_ok();
+        let is_chosen = !is_plain && !reason && message::body(&text, Variable::ALL).is_ok();
         if is_chosen {
-            fault.hint(
-                "what a client sends could bring a script into the page; text/plain may have it",
-            )
+            fault.hint("what a client sends could bring a script into it; text/plain may have it")
         } else {
             fault
         }

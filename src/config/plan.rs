@@ -45,6 +45,8 @@ pub struct Plan {
     pub rate_limits: Vec<RateLimit>,
     /// Indexed by `RouteId`.
     pub routes: Vec<Route>,
+    /// For what no route answers. The first with the status counts.
+    pub error_pages: Box<[ErrorPage]>,
     /// Indexed by `ClusterId`.
     pub clusters: Vec<Cluster>,
     /// Indexed by `BackendId`: all backends of all clusters.

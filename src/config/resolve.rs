@@ -109,6 +109,7 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
         rate_limits,
         router: Router::build(rules),
         routes,
+        error_pages: pages::plan(&file.error_pages).collect(),
         clusters: clusters.clusters,
         backends: clusters.backends,
         budget: Budget {

@@ -71,6 +71,7 @@ pub(super) fn read(
         Kind::Whole { min, max, word } => whole(node, kind, *min, *max, *word),
         Kind::Duration { min, max, off } => duration(node, kind, *min, *max, *off),
         Kind::Size { min, max, word } => size(node, kind, *min, *max, *word),
+        Kind::Bandwidth { min, max } => size(node, kind, *min, *max, None),
         Kind::Rate { period_s } => rate(node, kind, *period_s),
         Kind::Choice(names) => choice(node, kind, names),
         Kind::Admin => admin(node, kind),
@@ -357,7 +358,8 @@ fn size(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Res
         Some(_) | None => {}
     }
     let bytes = parse_size(text)?;
-    let fine = (min..=max).contains(&bytes);
+    let is_off = bytes == 0 && matches!(kind, Kind::Bandwidth { .. });
+    let fine = is_off || (min..=max).contains(&bytes);
     if fine {
         Ok(Value::Number(bytes))
     } else {

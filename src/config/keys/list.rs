@@ -3,7 +3,9 @@
 //! Decides: which keys exist, where each may stand, its default, its bounds and its one line of meaning. May not know:
 //! files, plans. Invariant: the keys of a section are neighbours.
 
-use super::{CLUSTERS, DAY, HOUR, KIB, LIMITS, MS, ROUTES, Spec, TOP, duration, or_off, whole};
+use super::{
+    CLUSTERS, DAY, HOUR, KIB, LIMITS, MS, ROUTES, Spec, TOP, bandwidth, duration, or_off, whole,
+};
 use crate::config::kinds::{
     ACCEPT_NAMES, ACTION_NAMES, ALL_DOWN_NAMES, CHECK_TYPE_NAMES, CHOOSING_NAMES,
     CLIENT_FIELD_NAMES, ENGINE_NAMES, FIELDS_NAMES, FORMAT_NAMES, JWT_ALGORITHM_NAMES, Kind,
@@ -89,9 +91,9 @@ keys! {
         "0", "new connections of one client per second, but not of trusted proxies; 0 is no limit; top level only";
     RequestsPerIp "limits.requests_per_ip" ROUTES whole(0, 1_000_000),
         "0", "requests of one client in flight in one route, else 429; 0 is no limit";
-    ResponseRate "limits.response_rate" ROUTES Kind::Size { min: 0, max: 1 << 40, word: None },
-        "\"0B\"", "most bytes per second of one response; 0B is no limit";
-    RequestRate "limits.request_rate" ROUTES Kind::Size { min: 0, max: 1 << 40, word: None },
+    ResponseRate "limits.response_rate" ROUTES bandwidth(),
+        "\"0B\"", "most bytes per second of one response, not of a connection or client; our own answers are not slowed; 0B is no limit";
+    RequestRate "limits.request_rate" ROUTES bandwidth(),
         "\"0B\"", "most bytes per second of one request body; 0B is no limit";
 
     BufferRequest "buffering.request" ROUTES Kind::Size { min: 1, max: 1 << 30, word: Some("off") },
@@ -138,7 +140,7 @@ keys! {
         "\"off\"", "how long a browser remembers what it may ask; off leaves it to the browser";
 
     RequestSet "headers.request_set" ROUTES Kind::Edits { request: true },
-        "[]", "fields that backends get in place of the client's; {client_ip}, {scheme}, {method}, {host}, {path}, {query}, {request_id}, {user}, {route} and {backend} stand for what they say";
+        "[]", "fields that backends get in place of the client's; {client_ip}, {scheme}, {method}, {host}, {hostname} (without its port), {path}, {query}, {request_id}, {user}, {route} and {backend} stand for what they say";
     RequestAdd "headers.request_add" ROUTES Kind::Edits { request: true },
         "[]", "fields that backends get beside the client's";
     RequestRemove "headers.request_remove" ROUTES Kind::FieldNames { request: true },
@@ -196,7 +198,7 @@ keys! {
     JwtUserClaim "access.jwt_user_claim" ROUTES Kind::Word { max: 128 },
         "\"sub\"", "what of a token names the user";
     AuthCluster "access.forward_cluster" ROUTES Kind::ClusterName,
-        "\"\"", "a cluster that is asked whether a request may pass: 2xx lets it, any other answer goes to the client; empty is off";
+        "\"\"", "a cluster that is asked whether a request may pass: 2xx lets it, 5xx becomes 503 (auth_unavailable), any other answer goes to the client; empty is off";
     AuthPath "access.forward_path" ROUTES Kind::Target,
         "\"/\"", "what it is asked for";
     AuthCopy "access.forward_copy" ROUTES Kind::FieldNames { request: true },
@@ -210,10 +212,10 @@ keys! {
         "[\"zstd\", \"br\", \"gzip\"]", "what we compress with, best first, where the client likes several as well";
     GzipLevel "compression.gzip_level" ROUTES whole(1, 9),
         "5", "more is smaller and slower";
-    BrotliLevel "compression.brotli_level" ROUTES whole(0, 11),
-        "4", "the same";
-    ZstdLevel "compression.zstd_level" ROUTES whole(1, 19),
-        "3", "the same; above 9 it takes much memory for each response";
+    BrotliLevel "compression.brotli_level" ROUTES whole(0, 6),
+        "4", "the same; higher levels would stall the other requests of a shard";
+    ZstdLevel "compression.zstd_level" ROUTES whole(1, 12),
+        "3", "the same; higher levels would stall a shard too, and above 9 it takes much memory for each response";
     CompressMinSize "compression.min_size" ROUTES Kind::Size { min: 0, max: 1 << 30, word: None },
         "\"1KiB\"", "smaller responses stay as they are";
     MediaTypes "compression.types" ROUTES Kind::MediaTypes,
@@ -386,9 +388,9 @@ keys! {
     RouteReplacePath "routes[].replace_path" TOP Kind::Structure,
         "", "the whole path that backends see, in place of both; default none";
     RouteRedirect "routes[].redirect" TOP Kind::Structure,
-        "", "in place of a cluster: where clients are sent, as a text or { to, status }; status 301, 302, 303, 307 or 308, default 308; with {scheme}, {host}, {path}, {query} (with its ?) and the like";
+        "", "in place of a cluster: where clients are sent, as a text or { to, status }; status 301, 302, 303, 307 or 308, default 308; with {scheme}, {host}, {hostname} (without its port), {path}, {query} (with its ?) and the like";
     RouteAnswer "routes[].answer" TOP Kind::Structure,
-        "", "in place of a cluster: what clients get, as { status, content_type, body }; default 200, text/plain; charset=utf-8, nothing; body may be file:/path and have {client_ip}, {request_id}, {route}, {status} and the like";
+        "", "in place of a cluster: what clients get, as { status, content_type, body }; default 200, text/plain; charset=utf-8, nothing; body may be file:/path, with {client_ip}, {scheme}, {request_id}, {route} and {status}; in text/plain with {host}, {hostname}, {method}, {path}, {query} and {user} too";
     RouteMirror "routes[].mirror" TOP Kind::Structure,
         "", "a cluster that gets a copy of its requests, and whose answers nobody gets; default none";
     RouteMirrorPercent "routes[].mirror_percent" TOP Kind::Structure,
@@ -410,5 +412,5 @@ keys! {
     PageContentType "error_pages[].content_type" TOP Kind::Structure,
         "", "default text/html; charset=utf-8";
     PageBody "error_pages[].body" TOP Kind::Structure,
-        "", "a text or file:/path of up to 1 MiB, with {status}, {reason}, {request_id}, {client_ip}, {scheme}, {route}; if it is no HTML or XML, with {host}, {path}, {query}, {method}, {user} too";
+        "", "a text or file:/path of up to 1 MiB, with {status}, {reason}, {request_id}, {client_ip}, {scheme} and {route}; other braces stand for themselves";
 }

@@ -9,9 +9,14 @@ use super::{ALIAS, LIST, RATES, SECTION, Written, of_route};
 use crate::config::file::{File, Found, Limit, Route, Settings};
 use crate::config::keys::Key;
 use crate::config::kinds::{ALL_LIMITS_MAX, LIMITS_MAX};
+use crate::config::plan::Nanos;
 use crate::config::report::{At, Fault, Notes};
+use crate::config::units::show_duration;
 use crate::config::value::Value;
-use crate::policy::limit::KeyPart;
+use crate::policy::limit::{Action, KeyPart, RateLimit};
+
+/// No client waits for longer, and what waits takes a connection.
+const WAIT_MAX_NS: Nanos = 60_000_000_000;
 
 /// Notes every contradiction. `knows_user` says whether some identity is asked for in a route.
 pub(in crate::config) fn check(
@@ -36,7 +41,8 @@ pub(in crate::config) fn check(
             let twice = name_twice(written, &mut names);
             let idle = implied(&all, at);
             let unknown = (written.is_by_user() && !knows_user(route)).then(nobody);
-            for fault in [twice, idle, unknown].into_iter().flatten() {
+            let long = waits(&written.limit);
+            for fault in [twice, idle, unknown, long].into_iter().flatten() {
                 if said.insert(written.path.clone()) {
                     notes.add(written.at, &written.path, fault);
                 }
@@ -60,6 +66,20 @@ fn nobody() -> Fault {
     Fault::new("nobody is known: a route that has this limit asks for no identity").hint(
         "set access.basic_users, access.api_keys or a key for tokens, or count by \"header:NAME\"",
     )
+}
+
+/// The last of a burst waits for all that came before it.
+fn waits(limit: &RateLimit) -> Option<Fault> {
+    let before = u64::from(limit.quota.burst) - 1;
+    let wait_ns = before.saturating_mul(limit.quota.interval_ns);
+    if limit.action != Action::Delay || wait_ns <= WAIT_MAX_NS {
+        return None;
+    }
+    // In whole seconds; half of what fits is 292 years.
+    let wait = show_duration(wait_ns.min(u64::MAX / 2).next_multiple_of(1_000_000_000));
+    let max = show_duration(WAIT_MAX_NS);
+    let fault = format!("requests would wait for up to {wait}, {max} is the most");
+    Some(Fault::new(fault).hint("set a smaller burst, a higher rate, or action = \"reject\""))
 }
 
 /// Metrics and fields tell limits apart by name.
