@@ -1,9 +1,9 @@
 //! Host and path → route.
 //!
 //! Decides: which route a request belongs to. May not know: what a route does. Invariant: the
-//! answer does not depend on how a client spells a path: escapes of letters and dot segments are
-//! resolved before the comparison, so that `/public/../admin` belongs to the route of `/admin`. The
-//! bytes that are forwarded stay as they were.
+//! answer does not depend on how a client spells a path: escapes of letters and slashes, repeated
+//! slashes and dot segments are resolved before the comparison, so that `/public/../admin`, `//admin`
+//! and `/admin%2Fx` belong to the route of `/admin`. The bytes that are forwarded stay as they were.
 //!
 //! Order: rules of a higher priority before all lower ones; within one priority exact host, longest suffix, any host;
 //! within a host the exact path, then the longest prefix; within a path the rules in their order. What does not match,

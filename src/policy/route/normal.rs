@@ -1,11 +1,13 @@
 //! The normal form of a path.
 //!
 //! Decides: which spellings are one path, and where its segments end. May not know: routes, what a path is for.
-//! Invariant: a normal path holds no dot segment and, but right after a stray `%`, no escape of an unreserved character;
-//! it is its own normal form.
+//! Invariant: a normal path holds no two slashes in a row, no dot segment and, but right after a stray `%`, no escape of a
+//! slash or an unreserved character; it is its own normal form.
 //!
-//! Slashes are not merged and `%2F` is not `/` (RFC 3986 section 2.2): what a backend makes of them, and of `\`, `;` or
-//! what is escaped twice, is its own reading.
+//! RFC 3986 section 2.2 lets `%2F` and `//` differ from `/`, but many backends read them alike: a rule for `/app` that
+//! `//app` and `/app%2fx` went round would keep nobody out. So they are read as nginx reads them. What a backend makes of
+//! `\` (browsers and IIS: a slash), of `;`, of other reserved characters when they are escaped, or of what is escaped
+//! twice, is its own reading.
 
 /// Paths up to this length need no allocation.
 const STACK_BYTES: usize = 1024;
@@ -24,9 +26,7 @@ pub(in crate::policy) fn is_border(path: &[u8], at: usize) -> bool {
     path.len() == at || path[at] == b'/' || path[..at].ends_with(b"/")
 }
 
-/// The path with dot segments removed (RFC 3986 section 5.2.4) and escapes of unreserved characters
-/// decoded (section 6.2.2.2). The result is never longer than the path, so that long ones alone
-/// need the heap.
+/// The result is never longer than the path, so that long ones alone need the heap.
 fn normalise<'a>(
     path: &'a [u8],
     stack: &'a mut [u8; STACK_BYTES],
@@ -42,53 +42,56 @@ fn normalise<'a>(
     &space[..length]
 }
 
-/// No escape, and no segment that begins with a dot (more than needed, but cheap to see).
+/// No escape, and no segment that is empty or begins with a dot (more than needed, but cheap to see).
 pub(super) fn is_normal(path: &[u8]) -> bool {
-    memchr::memchr2_iter(b'%', b'.', path)
-        .all(|at| path[at] == b'.' && at.checked_sub(1).is_some_and(|before| path[before] != b'/'))
+    let pairs = path.iter().zip(path.iter().skip(1));
+    // Every request comes through here. Without a way out in the middle it is vector code: slashes are too frequent for
+    // a search that stops at each.
+    let is_odd = pairs.fold(false, |is_odd, (byte, next)| {
+        is_odd | (*byte == b'%') | ((*byte == b'/') & ((*next == b'/') | (*next == b'.')))
+    });
+    !is_odd
 }
 
+/// Decodes, merges slashes, then removes dot segments (RFC 3986 sections 6.2.2.2 and 5.2.4): `/a%2f/../b` is `/b`.
 fn write_normal(path: &[u8], out: &mut [u8]) -> usize {
-    let mut length = 0;
-    let mut segments = path.split(|byte| *byte == b'/').peekable();
-    // What stands before the first slash is nothing, in a path that begins with one.
-    length += decode(segments.next().unwrap_or_default(), out);
-    while let Some(segment) = segments.next() {
-        let start = length;
-        out[start] = b'/';
-        length = start + 1 + decode(segment, &mut out[start + 1..]);
-        let up = match &out[start + 1..length] {
-            b"." => 0,
-            b".." => 1,
-            _ => continue,
-        };
-        length = start;
-        if up == 1 {
-            length = memchr::memrchr(b'/', &out[..start]).unwrap_or(0);
+    let (mut start, mut length) = (0, 0);
+    let mut rest = path;
+    while let Some((byte, tail)) = first_byte(rest, &out[..length]) {
+        rest = tail;
+        if byte == b'/' {
+            length = without_dots(&out[..length], start);
+            start = length;
+            if out[..length].ends_with(b"/") {
+                continue;
+            }
+            start += 1;
         }
-        // A dot segment at the end leaves its slash: `/a/.` is `/a/`.
-        if segments.peek().is_none() {
-            out[length] = b'/';
-            length += 1;
-        }
-    }
-    length
-}
-
-/// Decodes escaped letters, digits, `-`, `.`, `_` and `~`; others stay.
-fn decode(segment: &[u8], out: &mut [u8]) -> usize {
-    let mut length = 0;
-    let mut rest = segment;
-    while let [first, tail @ ..] = rest {
-        let (byte, tail) = match unreserved_escape(rest) {
-            Some(byte) if !completes_escape(&out[..length], byte) => (byte, &rest[3..]),
-            Some(_) | None => (*first, tail),
-        };
         out[length] = byte;
         length += 1;
-        rest = tail;
     }
-    length
+    without_dots(&out[..length], start)
+}
+
+/// Where the path ends once its last segment, which begins at `start`, is resolved. A dot segment leaves its slash: `/a/.`
+/// is `/a/`.
+fn without_dots(path: &[u8], start: usize) -> usize {
+    match &path[start..] {
+        b"." => start,
+        b".." => {
+            let parent = path[..start].strip_suffix(b"/").unwrap_or_default();
+            memchr::memrchr(b'/', parent).map_or(start.min(1), |slash| slash + 1)
+        }
+        _ => path.len(),
+    }
+}
+
+/// The first byte and what follows it. Escaped letters, digits, `-`, `.`, `_`, `~` and `/` are decoded.
+fn first_byte<'p>(rest: &'p [u8], before: &[u8]) -> Option<(u8, &'p [u8])> {
+    match decoded(rest) {
+        Some(byte) if !completes_escape(before, byte) => Some((byte, &rest[3..])),
+        Some(_) | None => rest.split_first().map(|(byte, tail)| (*byte, tail)),
+    }
 }
 
 /// Whether a decoded byte would make an escape of what was none: `%%32e` is not `%2e`, which another reading would turn
@@ -102,11 +105,11 @@ fn completes_escape(before: &[u8], byte: u8) -> bool {
         }
 }
 
-fn unreserved_escape(bytes: &[u8]) -> Option<u8> {
+fn decoded(bytes: &[u8]) -> Option<u8> {
     let [b'%', high, low, ..] = bytes else {
         return None;
     };
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let byte = u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?;
-    (byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)).then_some(byte)
+    (byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte)).then_some(byte)
 }

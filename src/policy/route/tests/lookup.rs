@@ -16,6 +16,7 @@ const TABLE: &[&str] = &[
     /* 9 */ "C.Example.ORG. /",
     /* 10 */ "[::1] /",
     /* 11 */ "* =/%7euser",
+    /* 12 */ "* =/a//./b",
 ];
 
 #[test]
@@ -53,8 +54,15 @@ fn lookups() {
         ("h", "/./any", Ok(6)),
         ("h", "/%61ny", Ok(6)),
         ("h", "/any/..", Err(Miss::NoRoute)),
-        ("h", "/public/..%2fany", Err(Miss::NoRoute)),
-        ("h", "//any", Err(Miss::NoRoute)),
+        ("h", "/public/..%2fany", Ok(6)),
+        ("h", "//any", Ok(6)),
+        ("h", "/x/..//any/x", Ok(6)),
+        ("h", "/any%2Fx", Ok(6)),
+        ("h", "/any%2f..%2fother", Err(Miss::NoRoute)),
+        ("h", "/any%5cx", Err(Miss::NoRoute)),
+        ("h", "/any\\x", Err(Miss::NoRoute)),
+        ("h", "/a/b", Ok(12)),
+        ("h", "/a%2fb", Ok(12)),
     ];
     for (host, path, expected) in cases {
         let found = find(&router, "GET", host, path);
