@@ -340,7 +340,7 @@ impl<I: Io> Busy<'_, I> {
 
     async fn forward(&mut self, job: Job, way: Way, head: Buf) -> Next {
         self.requests += 1;
-        let record = Record::start(&self.shard.io);
+        let record = Record::start(&self.shard.io, Some(&job));
         let next = pin!(attempt::forward(self, &job, way, head, &record)).await;
         self.finish(&record, Some(job));
         next
@@ -348,7 +348,7 @@ impl<I: Io> Busy<'_, I> {
 
     async fn refused(&mut self, reason: Reason, job: Option<Job>) -> Next {
         self.requests += 1;
-        let record = Record::start(&self.shard.io);
+        let record = Record::start(&self.shard.io, job.as_ref());
         let next = self.refuse(reason, job.as_ref(), &record).await;
         self.finish(&record, job);
         next
@@ -357,7 +357,7 @@ impl<I: Io> Busy<'_, I> {
     /// A request that the proxy answers by itself, or that has to wait first.
     async fn otherwise(&mut self, mut decided: Decided) -> Next {
         self.requests += 1;
-        let record = Record::start(&self.shard.io);
+        let record = Record::start(&self.shard.io, None);
         while let Decided::Pause(job, pause) = decided {
             decided = self.pause(job, pause, &record).await;
         }

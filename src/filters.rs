@@ -13,6 +13,7 @@ use crate::h1::cookie;
 use crate::h1::head::Request;
 use crate::io::Io;
 use crate::metrics::{LimitCount, Reason};
+use crate::policy::Nanos;
 use crate::policy::filter::Filter;
 use crate::policy::filter::compress::Choice;
 use crate::policy::filter::cors::{Cors, Judged};
@@ -30,6 +31,8 @@ const KEY_BYTES_MAX: usize = 1024;
 pub struct Found {
     /// The filter that is next.
     pub next: usize,
+    /// When a limit looked at the clock: the request has just begun.
+    pub started: Option<Nanos>,
     /// Fields of the response, whoever makes it; each with its line end.
     pub to_client: Vec<u8>,
     /// Fields that the backend gets.
@@ -54,23 +57,28 @@ pub struct Found {
 
 impl Found {
     pub fn clear(&mut self) {
-        let taken = std::mem::take(self);
-        let (mut to_client, mut to_backend) = (taken.to_client, taken.to_backend);
-        let (mut request_id, mut trace_id) = (taken.request_id, taken.trace_id);
-        let mut user = taken.user;
-        to_client.clear();
-        to_backend.clear();
-        request_id.clear();
-        trace_id.clear();
-        user.clear();
-        *self = Found {
+        let Found {
+            next,
+            started,
             to_client,
             to_backend,
             request_id,
             trace_id,
             user,
-            ..Found::default()
-        };
+            replaces_trace,
+            cors,
+            status,
+            coding,
+            password,
+        } = self;
+        to_client.clear();
+        to_backend.clear();
+        for text in [request_id, trace_id, user] {
+            text.clear();
+        }
+        (*next, *started, *status) = (0, None, 0);
+        (*replaces_trace, *cors) = (false, false);
+        (*coding, *password) = (None, None);
     }
 }
 
@@ -207,6 +215,7 @@ impl<I: Io> Asked<'_, '_, '_, I> {
             return Step::Refuse(Reason::KeyTooLong);
         };
         let now = shard.io.now();
+        self.found.started.get_or_insert(now);
         let decision = shard.take(id, key, now);
         if !limit.shadow {
             let lines = &shard.shared.tables.lines[id.0 as usize];

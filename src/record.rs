@@ -115,9 +115,13 @@ pub struct Record {
 }
 
 impl Record {
-    pub fn start(io: &impl Io) -> Self {
+    /// A request that has just come. A look at the clock costs as much as a filter, so one that was taken counts.
+    pub fn start(io: &impl Io, job: Option<&Job>) -> Self {
+        let found = job.and_then(|job| job.found.as_deref());
         Record {
-            started: io.now(),
+            started: found
+                .and_then(|found| found.started)
+                .unwrap_or_else(|| io.now()),
             end: Cell::new(End::Served),
             reason: Cell::new(None),
             status: Cell::new(0),

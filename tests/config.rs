@@ -794,6 +794,10 @@ fn no_page_and_no_report_shows_a_secret() {
         "jwt_key = \"\"\"\n-----BEGIN PRIVATE KEY-----\nZ1Z1AbCd==\nAbCd=\n\"\"\"",
         "jwt_jwks = '{\"keys\":[{\"kty\":\"oct\",\"k\":\"hunter2\"}]}'",
         "jwt_jwks = '{\"keys\": hunter2'",
+        "password = \"hunter2\"",
+        "users.ann = \"hunter2\"",
+        "oidc = { client = \"hunter2\" }",
+        "level = \"hunter2\"",
     ];
     for line in bad {
         for toml in [
@@ -818,6 +822,58 @@ fn no_page_and_no_report_shows_a_secret() {
             }
         }
     }
+}
+
+#[test]
+fn no_page_and_no_report_shows_the_value_of_a_secret_field() {
+    let fields = [
+        "Authorization: Bearer hunter2",
+        "COOKIE:a=hunter2",
+        "Set-Cookie: a=hunter2",
+        "X-Api-Key: hunter2",
+        "X_Api_Key: hunter2",
+        "X-Auth-Token: hunter2",
+        "Client-Secret: {user}hunter2",
+        "X-Password: hunter2\\\"hunter2",
+    ];
+    let keys = ["request_set", "request_add", "response_set", "response_add"];
+    for (field, key) in fields.into_iter().zip(keys.into_iter().cycle()) {
+        let name = &field[..field.find(':').unwrap()];
+        let edits =
+            |list: &str| format!("backends = [\"http://a\"]\n[headers]\n{key} = [{list}]\n");
+        let toml = edits(&format!("\"{field}\", \"X-Plain: seen\""));
+        let page = config::show(Source::of("config.toml", &toml), true).unwrap();
+        assert!(
+            page.contains(&format!("\"{name}: ***\", \"X-Plain: seen\"")),
+            "{page}"
+        );
+        assert!(!page.contains("hunter2"), "{page}");
+        let (_, value) = field.split_once(':').unwrap();
+        for list in [
+            format!("\"{field}\", \"{field}\""),
+            format!("\"{field}\", 5"),
+            format!("\" {field}\""),
+            format!("\"{name} hunter2\""),
+            format!("\"{name} hunter2: 1\""),
+            format!("\"{name}: {{hunter2}}\""),
+            format!("\"{name}: hunter2 {{\""),
+            format!("\"{name}:{value}"),
+            format!("'{name}: hunter2', \"Host: a\""),
+        ] {
+            let toml = edits(&list);
+            let report = config::show(Source::of("config.toml", &toml), true);
+            let report = report.unwrap_err().to_string();
+            assert!(!report.contains("hunter2"), "{toml}\n{report}");
+        }
+    }
+    let toml = "[[clusters]]\nname = \"a\"\nbackends = \"http://a\"\n[clusters.health_check]\ntype = \"http\"\n\
+                headers = [\"Authorization: hunter2\"]\n[[routes]]\ncluster = \"a\"\nheaders = [\"X-Key: hunter2\"]\n";
+    let page = config::show(Source::of("config.toml", toml), false).unwrap();
+    assert!(
+        page.contains("\"Authorization: ***\"") && page.contains("\"x-key: ***\""),
+        "{page}"
+    );
+    assert!(!page.contains("hunter2"), "{page}");
 }
 
 /// Conditions, rewriting, mirrors, and routes that need no backend.

@@ -6,6 +6,7 @@
 use super::kinds::Kind;
 use super::read::{Node, Raw};
 use super::report::{Fault, Notes};
+use super::secrets;
 use super::value::wrong_type;
 
 /// A list, or one item in its place.
@@ -52,7 +53,7 @@ pub(super) fn list<T: PartialEq>(
                 notes.add(
                     &text.node.at,
                     &text.path,
-                    Fault::new(format!("\"{}\" stands twice", text.text)),
+                    Fault::new(format!("\"{}\" stands twice", secrets::field(text.text))),
                 );
                 good = false;
             }

@@ -12,6 +12,7 @@ use super::message;
 use super::pages;
 use super::read::{Member, Node, Raw, join};
 use super::report::{Fault, Notes};
+use super::secrets;
 use super::tree::name;
 use super::value::{array, in_range, integer, string, wrong_type};
 use crate::policy::filter::template::{Part, Template, Values, Variable};
@@ -120,8 +121,7 @@ fn field(text: &str) -> Result<Named, Fault> {
         None => (text, None),
     };
     if !address::is_token(name) {
-        let fault = Fault::new(format!("\"{name}\" is no name of a header field"));
-        return Err(fault.hint("write \"Name\" or \"Name: value\""));
+        return Err(message::no_name(name).hint("write \"Name\" or \"Name: value\""));
     }
     match value {
         Some(value) if !message::is_field_value(value) => Err(Fault::new(format!(
@@ -401,21 +401,25 @@ fn is_loop(location: &Template, pattern: Option<&PathPattern>) -> bool {
     }
 }
 
+fn show_named((name, value): &Named, between: &str) -> String {
+    match value {
+        Some(value) => format!("{name}{between}{value}"),
+        None => name.to_string(),
+    }
+}
+
 /// The keys of a route as TOML, each with the place where it was written.
 pub(super) fn show(route: &Route) -> Vec<(&'static str, String)> {
     let mut all = Vec::new();
-    let list = |named: &[Named], between: &str| {
-        array(named.iter().map(|(name, value)| match value {
-            Some(value) => format!("{name}{between}{value}"),
-            None => name.to_string(),
-        }))
-    };
     if let Some(conditions) = &route.conditions {
         if !conditions.headers.is_empty() {
-            all.push((HEADERS, list(&conditions.headers, ": ")));
+            let headers = conditions.headers.iter();
+            let headers = headers.map(|named| secrets::field(&show_named(named, ": ")));
+            all.push((HEADERS, array(headers)));
         }
         if !conditions.query.is_empty() {
-            all.push(("query", list(&conditions.query, "=")));
+            let query = conditions.query.iter();
+            all.push(("query", array(query.map(|named| show_named(named, "=")))));
         }
         if !conditions.clients.is_empty() {
             let clients = conditions.clients.iter();

@@ -7,6 +7,7 @@ use super::address::{is_token, method};
 use super::kinds::{HEADER_BYTES_MAX, Kind};
 use super::plan::HashKey;
 use super::report::{Fault, nearest};
+use super::secrets;
 use crate::policy::filter::cors::Origin;
 use crate::policy::filter::headers::is_editable;
 use crate::policy::filter::template::{Problem, Template, Variable};
@@ -26,8 +27,7 @@ pub(super) fn header(text: &str) -> Result<Box<str>, Fault> {
         return Err(Fault::new("a header field without a colon").hint(hint));
     };
     if !is_token(name) {
-        let fault = Fault::new(format!("\"{name}\" is no name of a header field"));
-        return Err(fault.hint(hint));
+        return Err(no_name(name).hint(hint));
     }
     let own = OWN_FIELDS
         .iter()
@@ -148,17 +148,22 @@ pub(super) fn edit(text: &str, request: bool) -> Result<Edit, Fault> {
             "the value of {name} has a character that no header field has"
         )));
     }
-    Ok(Edit {
-        text: format!("{name}: {value}").into(),
-        value: template(
-            value,
-            match request {
-                true => &REQUEST_VARIABLES,
-                false => &REQUEST_VARIABLES[..RESPONSE_VARIABLES],
-            },
-        )?,
-        name,
-    })
+    let allowed = match request {
+        true => &REQUEST_VARIABLES[..],
+        false => &REQUEST_VARIABLES[..RESPONSE_VARIABLES],
+    };
+    let text: Box<str> = format!("{name}: {value}").into();
+    let value = template(value, allowed).map_err(|fault| {
+        // It quotes what stands between braces.
+        let is_shown = *secrets::field(&text) == *text;
+        let unsaid = || Fault::new(format!("the value of {name} has braces without a variable"));
+        if is_shown {
+            fault
+        } else {
+            unsaid().hint("a brace that stands for itself is doubled")
+        }
+    })?;
+    Ok(Edit { text, name, value })
 }
 
 /// What may stand in a field's value, beside the line's end that follows it.
@@ -223,11 +228,15 @@ pub(super) fn media_type(text: &str) -> Result<Box<str>, Fault> {
     }
 }
 
+/// A text that may hold more than a name.
+pub(super) fn no_name(text: &str) -> Fault {
+    let shown = secrets::field(text);
+    Fault::new(format!("\"{shown}\" is no name of a header field"))
+}
+
 pub(super) fn cors_field(text: &str) -> Result<Box<str>, Fault> {
     if !is_token(text) {
-        return Err(Fault::new(format!(
-            "\"{text}\" is no name of a header field"
-        )));
+        return Err(no_name(text));
     }
     Ok(text.into())
 }

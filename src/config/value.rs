@@ -20,6 +20,7 @@ use super::message::{self, Edit};
 use super::plan::{Cidr, HashKey, HostPolicy, Listen, Webhook};
 use super::read::{Node, Odd, Raw};
 use super::report::{Fault, Notes};
+use super::secrets;
 use super::units::{parse_duration, parse_millionths, parse_size};
 use crate::policy::filter::cors::Origin;
 use crate::policy::limit::KeyPart;
@@ -171,14 +172,14 @@ pub(super) fn show(key: Key, value: &Value) -> String {
         Value::Causes(on) => array(causes::show(on)),
         Value::Statuses(statuses) => array(causes::show_statuses(statuses)),
         Value::HashKey(key) => string(&message::show_hash_key(key)),
-        Value::Headers(headers) => array(headers.iter().map(ToString::to_string)),
+        Value::Headers(headers) => array(headers.iter().map(|text| secrets::field(text))),
         Value::Webhook(webhook) => string(&webhook.url),
         Value::LimitKey(parts) => limits::show_key(parts),
         Value::Origins(origins) => array(origins.iter().map(message::show_origin)),
         Value::Choices(choices) => array(choices.iter().map(|at| CODING_NAMES[*at].to_owned())),
         Value::Secrets(secrets) => access::show(key, secrets),
         Value::Words(words) => array(words.iter().map(ToString::to_string)),
-        Value::Edits(edits) => array(edits.iter().map(|edit| edit.text.to_string())),
+        Value::Edits(edits) => array(edits.iter().map(|edit| secrets::field(&edit.text))),
         Value::Host(HostPolicy::Pass) => string("pass"),
         Value::Host(HostPolicy::Backend) => string("backend"),
         Value::Host(HostPolicy::Fixed(host)) => format!("{{ fixed = {} }}", string(host)),

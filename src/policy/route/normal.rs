@@ -7,7 +7,8 @@
 //! RFC 3986 section 2.2 lets `%2F` and `//` differ from `/`, but many backends read them alike: a rule for `/app` that
 //! `//app` and `/app%2fx` went round would keep nobody out. So they are read as nginx reads them. What a backend makes of
 //! `\` (browsers and IIS: a slash), of `;`, of other reserved characters when they are escaped, or of what is escaped
-//! twice, is its own reading.
+//! twice, is its own reading. So is `/app/..%2fx`, which stays below `/app` where `%2F` is part of a name: no one form fits
+//! all backends. A rewrite, even one that puts on no more than `/`, sends the form itself.
 
 /// Paths up to this length need no allocation.
 const STACK_BYTES: usize = 1024;
