@@ -79,8 +79,8 @@ fn forward_request(request: &Request<'_, '_>, choice: u8) {
         host: (choice & 4 != 0 || request.host.is_empty()).then_some("fixed.example:81"),
         via: "corelane",
         keep_expect: choice & 8 != 0,
- target: None,
- edit: None,
+        target: None,
+        edit: None,
     };
     let mut sent = Vec::new();
     forward::request(&mut sent, request, &with);
