@@ -375,6 +375,7 @@ fn access_line(criterion: &mut Criterion) {
         user: "",
         request_id: "",
         trace_id: "",
+        limit: "",
     };
     let (mut out, mut clock) = (Vec::with_capacity(4096), Clock::new());
     for (name, format) in [("json", Format::Json), ("combined", Format::Combined)] {

@@ -47,6 +47,8 @@ pub struct Found {
     pub replaces_trace: bool,
     /// The backend's own CORS fields do not pass.
     pub cors: bool,
+    /// The limit that has refused it.
+    pub limit: Option<LimitId>,
     /// Of a refusal, where it is not the reason's; 0: it is.
     pub status: u16,
     /// The coding that the client likes best.
@@ -67,6 +69,7 @@ impl Found {
             user,
             replaces_trace,
             cors,
+            limit,
             status,
             coding,
             password,
@@ -78,7 +81,7 @@ impl Found {
         }
         (*next, *started, *status) = (0, None, 0);
         (*replaces_trace, *cors) = (false, false);
-        (*coding, *password) = (None, None);
+        (*coding, *password, *limit) = (None, None, None);
     }
 }
 
@@ -249,6 +252,7 @@ impl<I: Io> Asked<'_, '_, '_, I> {
         }
         count(refused);
         self.found.status = limit.status;
+        self.found.limit = Some(id);
         Step::Refuse(match refused {
             LimitCount::Full => Reason::RateLimitFull,
             _ => Reason::RateLimited,

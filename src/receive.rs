@@ -360,7 +360,7 @@ impl<I: Io> Receive<'_, I> {
     }
 
     /// Waits as the route's rate wants it. A client that goes away meanwhile is noticed, once nobody else reads from it.
-    async fn paced(&self, bytes: u64) -> Result<(), Received> {
+    async fn paced(&self) -> Result<(), Received> {
         let gone = async {
             match self.sent.get() {
                 true => closed(self.client).await,
@@ -368,13 +368,17 @@ impl<I: Io> Receive<'_, I> {
             }
         };
         let (shard, until) = (self.shard, self.patience.until);
-        match self.throttle.keep(shard, bytes, until, gone).await {
+        match self.throttle.wait(shard, until, gone).await {
             true => Ok(()),
             false => Err(Received::ClientGone),
         }
     }
 
     async fn send_from(&self, from: &mut Buf, bytes: usize) -> Result<(), Received> {
+        if self.throttle.is_on() {
+            // Boxed: rare.
+            Box::pin(self.paced()).await?;
+        }
         let buf = std::mem::take(from);
         let timers = &self.shard.timers;
         let (sent, back) =
@@ -383,10 +387,7 @@ impl<I: Io> Receive<'_, I> {
         match sent {
             Ok(()) => {
                 self.record.sent(bytes as u64);
-                if self.throttle.is_on() {
-                    // Boxed: rare.
-                    return Box::pin(self.paced(bytes as u64)).await;
-                }
+                self.throttle.count(bytes as u64);
                 Ok(())
             }
             Err(Cut::ToStalled) => Err(Received::ClientStalled),

@@ -263,6 +263,9 @@ impl Record {
             user: found.map_or("", |found| &found.user),
             request_id: found.map_or("", |found| &found.request_id),
             trace_id: found.map_or("", |found| &found.trace_id),
+            limit: found
+                .and_then(|found| found.limit)
+                .map_or("", |id| &*plan.rate_limits[id.0 as usize].name),
         };
         let mut clock = shard.clock.borrow_mut();
         shard.log_line(|out| log::write_line(out, &line, plan.log.format, &mut clock));

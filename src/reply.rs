@@ -7,7 +7,7 @@ use crate::buf::Buf;
 use crate::config::plan::Nanos;
 use crate::conn::Busy;
 use crate::decide::{Job, Reply};
-use crate::edits;
+use crate::edits::{self, ToClient};
 use crate::h1::answer::{self, Answer, line};
 use crate::h1::reuse::Next;
 use crate::h1::{Method, Version};
@@ -37,6 +37,11 @@ impl<I: Io> Busy<'_, I> {
         self.shard.metrics.reject(reason);
         let (mut body, mut fields) = (self.shard.buf(), self.shard.buf());
         let content_type = refusal_body(self.shard, status, reason, job, &mut body);
+        let edits = job.and_then(|job| ToClient::of(&self.shard.plan, job, ""));
+        // What the route sets takes the place of ours.
+        if !edits.is_some_and(|edits| edits.drops("cache-control")) {
+            line(fields.append(), "Cache-Control", "no-store");
+        }
         refusal_fields(status, reason, job, &mut fields);
         let next = self
             .send(status, content_type, &body, fields, job, record)
@@ -154,7 +159,6 @@ fn refusal_body<'p, I: Io>(
 /// What a refusal says beside its body.
 fn refusal_fields(status: u16, reason: Reason, job: Option<&Job>, out: &mut Buf) {
     let out = out.append();
-    line(out, "Cache-Control", "no-store");
     if status == 405 {
         let allow = job.and_then(|job| job.allow.as_deref()).unwrap_or(ALLOWED);
         line(out, "Allow", allow);

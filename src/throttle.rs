@@ -36,28 +36,29 @@ impl Throttle {
         self.rate_max > 0
     }
 
-    /// Counts what was moved and says how long to wait before more is.
-    fn wait_ns(&self, bytes: u64, now: Nanos) -> Nanos {
-        let bytes = self.bytes.get().saturating_add(bytes);
-        self.bytes.set(bytes);
-        let due = u128::from(bytes) * SECOND_NS / u128::from(self.rate_max.max(1));
-        let due = u64::try_from(due).unwrap_or(u64::MAX);
+    pub fn count(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+    }
+
+    /// How long the next piece waits, for what was moved to keep the rate.
+    fn wait_ns(&self, now: Nanos) -> Nanos {
         let begun = self.begun.get().unwrap_or(now);
         self.begun.set(Some(begun));
+        let due = u128::from(self.bytes.get()) * SECOND_NS / u128::from(self.rate_max.max(1));
+        let due = u64::try_from(due).unwrap_or(u64::MAX);
         begun.saturating_add(due).saturating_sub(now)
     }
 
-    /// Counts what was moved, and waits until it keeps the rate; not beyond `until`. `gone` ends the wait before:
-    /// `false`.
-    pub async fn keep<I: Io>(
+    /// Waits until the next piece may go; not beyond `until`. `gone` ends the wait before: `false`. The last piece has
+    /// nothing behind it to wait for.
+    pub async fn wait<I: Io>(
         &self,
         shard: &Shard<I>,
-        bytes: u64,
         until: Nanos,
         gone: impl Future<Output = ()>,
     ) -> bool {
         let now = shard.io.now();
-        let wait_ns = self.wait_ns(bytes, now).min(until.saturating_sub(now));
+        let wait_ns = self.wait_ns(now).min(until.saturating_sub(now));
         if wait_ns < WAIT_LEAST_NS {
             return true;
         }
@@ -75,11 +76,15 @@ mod tests {
     #[test]
     fn what_is_ahead_of_the_rate_waits() {
         let throttle = Throttle::new(1000);
-        assert_eq!(throttle.wait_ns(500, 5), 500_000_000);
-        assert_eq!(throttle.wait_ns(500, 400_000_005), 600_000_000);
-        // A pause of the sender is not made up for by a wait.
-        assert_eq!(throttle.wait_ns(100, 9_000_000_000), 0);
+        // What somebody was silent before the first piece is not made up for.
+        assert_eq!(throttle.wait_ns(5), 0);
+        throttle.count(500);
+        assert_eq!(throttle.wait_ns(5), 500_000_000);
+        throttle.count(500);
+        assert_eq!(throttle.wait_ns(400_000_005), 600_000_000);
+        assert_eq!(throttle.wait_ns(9_000_000_000), 0);
         assert!(throttle.is_on() && !Throttle::new(0).is_on());
-        assert_eq!(Throttle::new(1).wait_ns(u64::MAX, 0), u64::MAX);
+        throttle.count(u64::MAX);
+        assert!(throttle.wait_ns(5) > 1 << 60);
     }
 }

@@ -119,6 +119,11 @@ impl<I: Io> Upload<'_, I> {
 
     /// Sends the first `most` bytes that are pending.
     async fn send(&self, from: &mut Buf, most: usize) -> Result<(), Uploaded> {
+        if self.throttle.is_on() {
+            let (until, never) = (self.patience.until, std::future::pending());
+            // Boxed: rare.
+            Box::pin(self.throttle.wait(self.shard, until, never)).await;
+        }
         let bytes = most.min(from.len());
         let buf = std::mem::take(from);
         let (timers, patience) = (&self.shard.timers, &self.patience);
@@ -126,12 +131,7 @@ impl<I: Io> Upload<'_, I> {
             relay::send(self.backend, buf, bytes, self.timer, timers, patience).await;
         *from = back;
         sent.map_err(backend_cut)?;
-        if self.throttle.is_on() {
-            // Boxed: rare.
-            let (until, never) = (self.patience.until, std::future::pending());
-            let keep = self.throttle.keep(self.shard, bytes as u64, until, never);
-            Box::pin(keep).await;
-        }
+        self.throttle.count(bytes as u64);
         Ok(())
     }
 

@@ -46,6 +46,8 @@ pub struct AccessLine<'a> {
     pub request_id: &'a str,
     /// Of `traceparent`.
     pub trace_id: &'a str,
+    /// The rate limit that has refused the request.
+    pub limit: &'a str,
 }
 
 /// An attempt that gave the client nothing.
@@ -201,6 +203,7 @@ fn json_line(out: &mut Vec<u8>, line: &AccessLine<'_>, clock: &mut Clock) {
     number(out, b",\"retries\":", u64::from(line.retries));
     attempts(out, line.attempts);
     text(out, b",\"reason\":\"", line.reason.as_bytes());
+    text(out, b",\"rate_limit\":\"", line.limit.as_bytes());
     text(out, b",\"end\":\"", line.end.as_bytes());
     text(out, b",\"route\":\"", line.route.as_bytes());
     number(out, b",\"shard\":", u64::from(line.shard));
@@ -363,6 +366,7 @@ mod tests {
         user: "",
         request_id: "",
         trace_id: "",
+        limit: "",
     };
 
     fn written(line: &AccessLine<'_>, format: Format) -> String {

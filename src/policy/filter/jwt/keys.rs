@@ -87,6 +87,10 @@ impl Algorithm {
 impl Keys {
     /// A shared secret, for HS256.
     pub fn from_secret(secret: &[u8]) -> Result<Keys, String> {
+        // Everybody knows a public key: who signs with it as a secret would be believed.
+        if memchr::memmem::find(secret, b"-----BEGIN ").is_some() {
+            return Err("this is a key in PEM, not a secret: jwt_key takes public keys".to_owned());
+        }
         Ok(Keys {
             keys: [Key::of_secret(secret)?].into(),
             by_id: false,
@@ -311,6 +315,14 @@ mod tests {
             .map(|member| format!("{{{member}}}"))
             .collect();
         Keys::from_jwks(format!(r#"{{"keys":[{}]}}"#, members.join(",")).as_bytes())
+    }
+
+    #[test]
+    fn a_public_key_is_no_secret() {
+        let pem = b"-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----END PUBLIC KEY-----\n";
+        let refused = Keys::from_secret(pem).map(drop);
+        assert!(refused.is_err_and(|why| why.contains("jwt_key")));
+        assert!(Keys::from_secret(&[b'x'; 32]).is_ok());
     }
 
     #[test]
