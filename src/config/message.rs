@@ -8,6 +8,7 @@ use super::kinds::{HEADER_BYTES_MAX, Kind};
 use super::plan::HashKey;
 use super::report::{Fault, nearest};
 use super::secrets;
+use super::value::Value;
 use crate::policy::filter::cors::Origin;
 use crate::policy::filter::headers::is_editable;
 use crate::policy::filter::template::{Problem, Template, Variable};
@@ -113,6 +114,17 @@ pub struct Edit {
     pub text: Box<str>,
     pub name: Box<str>,
     pub value: Template,
+}
+
+/// The name of a congestion control.
+pub(super) fn congestion(text: &str, kind: &Kind) -> Result<Value, Fault> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
+    // TCP_CA_NAME_MAX is 16, the final NUL included.
+    if text.len() <= 15 && text.bytes().all(good) {
+        Ok(Value::Text(text.into()))
+    } else {
+        Err(Fault::new(format!("\"{text}\" is not {}", kind.bounds())))
+    }
 }
 
 /// What a field of a request that is passed on may say. Our own answers have more to tell.

@@ -76,7 +76,7 @@ pub(super) fn read(
         Kind::Rate { period_s } => rate(node, kind, *period_s),
         Kind::Choice(names) => choice(node, kind, names),
         Kind::Admin => admin(node, kind),
-        Kind::Congestion => optional(node, kind, |text| congestion(text, kind)),
+        Kind::Congestion => optional(node, kind, |text| message::congestion(text, kind)),
         Kind::Token => parsed(node, kind, |text| token(text, kind)),
         Kind::Host => return host(node, kind, path, notes).map(Value::Host),
         Kind::Listens => {
@@ -421,16 +421,6 @@ fn optional(
     match text(node, kind)? {
         "" => Ok(Value::Unset),
         text => parse(text),
-    }
-}
-
-fn congestion(text: &str, kind: &Kind) -> Result<Value, Fault> {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-');
-    // TCP_CA_NAME_MAX is 16, the final NUL included.
-    if text.len() <= 15 && text.bytes().all(good) {
-        Ok(Value::Text(text.into()))
-    } else {
-        Err(Fault::new(format!("\"{text}\" is not {}", kind.bounds())))
     }
 }
 
