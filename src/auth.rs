@@ -147,13 +147,12 @@ impl Asked<'_> {
 
     fn drops(&self, name: &str) -> bool {
         let is = |known: &str| is_named(name, known);
-        let replaces_trace = self.found.is_some_and(|found| found.replaces_trace);
+        let trace_goes_on = !self.found.is_some_and(|found| found.replaces_trace);
         DROPPED.into_iter().any(is)
             || self.auth.copy.iter().any(|name| is(name))
-            || replaces_trace && (is("traceparent") || is("tracestate"))
-            || self.rules.filters.iter().any(|filter| {
-                matches!(filter, Filter::RequestId(ids) if ids.header.as_deref().is_some_and(is))
-            })
+            || self.rules.filters.iter().any(
+                |filter| matches!(filter, Filter::RequestId(ids) if ids.drops(name, trace_goes_on)),
+            )
     }
 }
 

@@ -104,11 +104,9 @@ impl<'a> ToBackend<'a> {
     fn drops(&self, name: &str) -> bool {
         let is = |known: &str| is_named(name, known);
         let Editors { headers, ids, auth } = self.editors;
-        let found = |what: fn(&Found) -> bool| self.found.is_some_and(what);
+        let trace_goes_on = !self.found.is_some_and(|found| found.replaces_trace);
         headers.is_some_and(|headers| headers.request.drops(name))
-            // Ours stands behind, whether it is the client's or not.
-            || ids.is_some_and(|ids| ids.header.as_deref().is_some_and(is))
-            || found(|found| found.replaces_trace) && (is("traceparent") || is("tracestate"))
+            || ids.is_some_and(|ids| ids.drops(name, trace_goes_on))
             || auth.is_some_and(|auth| auth.copy.iter().any(|known| is(known)))
     }
 

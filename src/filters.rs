@@ -253,9 +253,10 @@ impl<I: Io> Asked<'_, '_, '_, I> {
         count(refused);
         self.found.status = limit.status;
         self.found.limit = Some(id);
-        Step::Refuse(match refused {
-            LimitCount::Full => Reason::RateLimitFull,
-            _ => Reason::RateLimited,
+        Step::Refuse(if refused == LimitCount::Full {
+            Reason::RateLimitFull
+        } else {
+            Reason::RateLimited
         })
     }
 

@@ -587,6 +587,43 @@ forwarded = true
 client_field = "forwarded"
 "#;
 
+/// Whatever the order in the file: docs/TRAFFIC.md tells it, and why.
+#[test]
+fn every_chain_has_one_order() {
+    let plan = plan(
+        r#"
+backends = ["http://127.0.0.1:3001"]
+[compression]
+enabled = true
+[headers]
+security = true
+[[rate_limits]]
+requests_per_minute = 5
+key = "user"
+[access]
+deny = ["192.0.2.0/24"]
+forward_cluster = "default"
+jwt_secret = "0123456789abcdef0123456789abcdef"
+api_keys = ["ci:0123456789abcdef0123"]
+basic_users = ["u:$$2a$$05$$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"]
+[rate_limit]
+rps = 10.0
+[cors]
+origins = ["https://example.org"]
+[request_id]
+header = "X-Request-Id"
+"#,
+    );
+    let names = plan.routes[0].filters.iter().map(|filter| {
+        let text = format!("{filter:?}");
+        text.split('(').next().unwrap().to_owned()
+    });
+    let names: Vec<String> = names.collect();
+    let expected =
+        "RequestId Address Cors Limit Basic ApiKey Jwt ForwardAuth UserLimit Headers Compress";
+    assert_eq!(names.join(" "), expected);
+}
+
 #[test]
 fn the_short_form_has_the_filters_of_the_top_level_in_the_order_of_their_ranks() {
     let plan = plan(SHORT);
