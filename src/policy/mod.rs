@@ -4,6 +4,7 @@
 
 pub mod adaptive;
 pub mod balance;
+pub mod cache;
 pub mod cidr;
 pub mod filter;
 pub mod health;
