@@ -280,6 +280,7 @@ impl<'a> Chain<'a> {
             mirror: None,
             requests_per_ip_max: self.small(Key::RequestsPerIp),
             buffer_bytes_max: self.number_or_unset(Key::BufferRequest),
+            cache: None,
             response_rate_max: self.number(Key::ResponseRate),
             request_rate_max: self.number(Key::RequestRate),
         }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use super::access::{self, IDENTITIES};
+use super::cache;
 use super::file::{File, Settings};
 use super::filters::ANY;
 use super::keys::{Key, Scope};
@@ -116,6 +117,7 @@ pub(super) fn note(file: &File, defaults: &Settings, notes: &mut Notes) {
         preload(levels, &mut once);
         edited_twice(levels, &mut once);
     }
+    cache::check(file, entries, &mut once);
     all.extend(routes);
     for switch in SWITCHES {
         let section = Key::settings().filter(|key| key.section() == switch.section());

@@ -263,14 +263,14 @@ fn setting(
     notes: &mut Notes,
 ) {
     let path = join(prefix, &leaf.name);
-    let (alias, meant) = limits::ALIAS;
     let known = section
         .iter()
-        .find(|key| key.leaf() == leaf.name || (leaf.name == alias && **key == meant));
+        .find(|key| key.leaf() == leaf.name || key.alias() == Some(&*leaf.name));
     match known {
         Some(key) if settings.contains_key(key) => {
             let fault = Fault::new(format!("{} is set too", key.leaf()));
-            let fault = fault.hint(format!("{alias} is short for it: keep one of them"));
+            let hint = |alias| format!("{alias} is short for it: keep one of them");
+            let fault = key.alias().map(hint).into_iter().fold(fault, Fault::hint);
             notes.add(&leaf.name_at, &path, fault);
         }
         Some(key) if key.allows(scope) => {
@@ -297,7 +297,8 @@ fn setting(
             let here = section
                 .iter()
                 .filter(|key| key.allows(scope))
-                .map(|key| key.leaf());
+                .flat_map(|key| [Some(key.leaf()), key.alias()])
+                .flatten();
             let mut fault = Fault::new("unknown key").near(&leaf.name, here);
             if fault.hint.is_none() {
                 fault.hint = home(&leaf.name, scope);

@@ -1,6 +1,6 @@
-//! The settings that count for a route → its filters.
+//! The settings that count for a route → its filters, and how it caches.
 //!
-//! Decides: which filters a route has, and what each does. May not know: TOML, the environment, problems. Invariant:
+//! Decides: which filters a route has, what each does, and which routes share them. May not know: TOML, the environment, problems. Invariant:
 //! filters stand in the order of their ranks; what is off is not there; routes that inherit the same settings share what
 //! was made of them.
 
@@ -8,12 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::access;
+use super::cache;
 use super::chain::Chain;
 use super::keys::Key;
 use super::kinds::{ACCEPTS, CODINGS};
 use super::message::Edit;
 use super::value::Value;
 use crate::policy::ClusterId;
+use crate::policy::cache::Rules;
 use crate::policy::filter::Filter;
 use crate::policy::filter::address::Address;
 use crate::policy::filter::api_key::ApiKey;
@@ -41,6 +43,7 @@ pub(super) struct Filters {
     forward_auth: Shared<ForwardAuth>,
     headers: Shared<Headers>,
     compress: Shared<Compress>,
+    cache: Shared<Rules>,
 }
 
 /// What was made of one section, by the places of the values that count.
@@ -62,6 +65,7 @@ impl Default for Filters {
             forward_auth: Shared::new(),
             headers: Shared::new(),
             compress: Shared::new(),
+            cache: Shared::new(),
         }
     }
 }
@@ -100,6 +104,12 @@ impl Filters {
         // Stable: limits stay in the order in which they were written.
         filters.sort_by_key(Filter::rank);
         filters.into()
+    }
+
+    /// How a route caches, if it does.
+    pub(super) fn cache(&mut self, chain: &Chain<'_>) -> Option<Arc<Rules>> {
+        let places = self.places(cache::SECTION, chain);
+        shared(&mut self.cache, &places, || cache::rules(chain))
     }
 
     /// Two routes have the same value if it stands in the same place.

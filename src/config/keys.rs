@@ -87,6 +87,13 @@ mod list;
 
 pub use list::Key;
 
+/// Other words for some keys.
+const ALIASES: [(&str, Key); 3] = [
+    ("rps", Key::RatePerSecond),
+    ("max_size", Key::CacheMaxEntries),
+    ("ttl", Key::CacheTtl),
+];
+
 impl Key {
     /// All keys with a generic value.
     pub fn settings() -> impl Iterator<Item = Key> {
@@ -108,6 +115,13 @@ impl Key {
             .path
             .rsplit_once('.')
             .map_or(self.spec().path, |(_, leaf)| leaf)
+    }
+
+    /// Another word for it.
+    pub fn alias(self) -> Option<&'static str> {
+        let mut aliases = ALIASES.iter();
+        let (alias, _) = aliases.find(|(_, key)| *key == self)?;
+        Some(alias)
     }
 
     /// The words of a `Kind::Choice`, in the order of its `Value::Choice`.

@@ -95,6 +95,12 @@ pub enum Kind {
     ClusterName,
     Codings,
     MediaTypes,
+    /// Parts of a request.
+    CacheKey,
+    /// Statuses, each with a duration.
+    StatusTtls,
+    /// Names of parameters of a query, or their beginnings.
+    Parameters,
     Users,
     ApiKeys,
     Verifier(Verifier),
@@ -220,6 +226,16 @@ pub const PERCENT: (u32, u32) = (1, 100);
 pub const PAGES_MAX: usize = 64;
 /// Parts of one limit's key.
 pub const KEY_PARTS_MAX: usize = 8;
+/// Parts of the key of what is stored.
+pub const CACHE_PARTS_MAX: usize = 16;
+/// Names of parameters in one list.
+pub const PARAMETERS_MAX: usize = 64;
+/// Stored responses: a table of so many takes several GiB.
+pub const ENTRIES_MAX: u64 = 1 << 28;
+/// A response is stored in one piece.
+pub const OBJECT_BYTES_MAX: u64 = 1 << 30;
+/// Ten years: nothing that is stored lives so long.
+pub const TTL_MAX_NS: u64 = 3650 * DAY_S * 1_000_000_000;
 /// Limits of one list.
 pub const LIMITS_MAX: usize = 16;
 /// Limits of the process: each has tables in each shard.
@@ -351,6 +367,15 @@ impl Kind {
             Kind::Codings => format!("a list of {}", quoted(&CODING_NAMES)),
             Kind::MediaTypes => {
                 format!("a list of \"text/html\" or \"text/*\", up to {WORDS_MAX}")
+            }
+            Kind::CacheKey => format!(
+                "a list of \"scheme\", \"host\", \"path\", \"query\", \"header:NAME\" and \"cookie:NAME\", up to {CACHE_PARTS_MAX}"
+            ),
+            Kind::StatusTtls => {
+                format!("a list of \"404: 10s\" or \"301 308: 1h\", up to {CAUSES_MAX}")
+            }
+            Kind::Parameters => {
+                format!("a list of names of parameters, up to {PARAMETERS_MAX}")
             }
             Kind::Users => {
                 format!("a list of \"name:hash\" or \"file:/path\", up to {USERS_MAX}")

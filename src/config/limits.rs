@@ -15,16 +15,15 @@ use super::keys::Key;
 use super::kinds::{ACTIONS, FIELDS, KEY_PARTS_MAX, Kind, WHEN_FULLS};
 use super::list::list;
 use super::plan::Nanos;
-use super::read::{Node, Raw};
+use super::read::{Node, Odd, Raw};
 use super::report::{At, Fault, Notes, nearest};
-use super::value::{Value, array, string};
+use super::units::parse_millionths;
+use super::value::{Value, array, string, wrong_type};
 use crate::policy::filter::Filter;
 use crate::policy::limit::{KeyPart, LimitId, Mode, Quota, RateLimit};
 
 pub(super) const SECTION: &str = "rate_limit";
 pub(super) const LIST: &str = "rate_limits";
-/// Another word for a key of the section.
-pub(super) const ALIAS: (&str, Key) = ("rps", Key::RatePerSecond);
 
 const RATES: [(Key, Nanos); 3] = [
     (Key::RatePerSecond, 1_000_000_000),
@@ -35,6 +34,33 @@ const MILLION: u64 = 1_000_000;
 const BURST_MAX: u64 = 1_000_000;
 /// The word for no part at all.
 const ALL: &str = "all";
+
+pub(super) fn read_rate(node: &Node, kind: &Kind, period_s: u64) -> Result<Value, Fault> {
+    let text = match &node.raw {
+        Raw::Text { text, .. } if text == "off" => return Ok(Value::Unset),
+        Raw::Text { text, loose: true } => text.trim().to_owned(),
+        Raw::Text { text, loose: false } => {
+            let fault = wrong_type(&kind.bounds(), &node.raw);
+            return Err(match parse_millionths(text) {
+                Some(_) => fault.hint(format!("write {text} without quotes")),
+                None => fault.near(text, ["off"]),
+            });
+        }
+        Raw::Integer(number) => number.to_string(),
+        Raw::Other(Odd::Fraction(text)) => text.to_string(),
+        raw @ (Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(Odd::Noun(_))) => {
+            return Err(wrong_type(&kind.bounds(), raw));
+        }
+    };
+    let (least, most) = Kind::rates(period_s);
+    let fault = || Fault::new(format!("{text} is not {}", kind.bounds()));
+    match parse_millionths(&text) {
+        Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
+        Some(0) => Err(fault().hint("write \"off\" for no limit")),
+        Some(_) => Err(fault().hint("one request a microsecond at most, one a day at least")),
+        None => Err(fault().hint("write digits, and up to six behind a point: 0.5")),
+    }
+}
 
 /// What one limit counts apart.
 pub(super) fn key(

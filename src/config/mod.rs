@@ -9,6 +9,7 @@
 
 pub mod access;
 mod address;
+pub mod cache;
 mod causes;
 mod chain;
 mod check;

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::h1::Limits;
 use crate::policy::balance::{Algorithm, Balance};
@@ -14,7 +15,7 @@ use crate::policy::retry::{Budget, Causes, Retry, Statuses};
 use crate::policy::rewrite::{ErrorPage, Own, Rewrite};
 use crate::policy::route::Router;
 use crate::policy::{BackendId, ClusterId};
-use crate::policy::{adaptive, health};
+use crate::policy::{adaptive, cache, health};
 
 pub use crate::policy::Nanos;
 pub use crate::policy::cidr::Cidr;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub webhook: Option<Webhook>,
     /// A shard without a sign of life for this long is reported.
     pub stuck_ns: Nanos,
+    /// What all caching routes share; `None`: there is none.
+    pub cache: Option<cache::Budget>,
 }
 
 impl Plan {
@@ -184,6 +187,15 @@ pub struct Route {
     /// Most bytes per second of one response, of one request body; 0 is no limit.
     pub response_rate_max: u64,
     pub request_rate_max: u64,
+    /// `None`: nothing is stored.
+    pub cache: Option<Arc<cache::Rules>>,
+}
+
+impl Route {
+    /// Some of its filters wants to know who asks.
+    pub fn knows_users(&self) -> bool {
+        self.filters.iter().any(Filter::is_access)
+    }
 }
 
 /// A cluster that gets copies of requests. Its answers reach nobody.

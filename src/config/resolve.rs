@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::cache;
 use super::chain::Chain;
 use super::file::{Answering, Backend as FileBackend, File, Route as FileRoute, Settings};
 use super::filters::Filters;
@@ -108,6 +109,7 @@ pub(super) fn plan(file: &File, defaults: &Settings) -> Plan {
         accepts_per_ip_max: top.small(Key::AcceptsPerIp),
         rate_limits,
         router: Router::build(rules),
+        cache: cache::budget(&top, &routes),
         routes,
         error_pages: pages::plan(&file.error_pages).collect(),
         clusters: clusters.clusters,
@@ -157,7 +159,10 @@ impl<'a> Routes<'a> {
         let filters = self.filters(top, None);
         let destination = Destination::One(cluster);
         let pages = pages::plan(&self.file.error_pages).collect();
-        top.route(SHORT_NAME.into(), destination, filters, pages)
+        Route {
+            cache: self.filters.cache(top),
+            ..top.route(SHORT_NAME.into(), destination, filters, pages)
+        }
     }
 
     fn long(&mut self, at: usize, route: &'a FileRoute) -> Option<Route> {
@@ -178,7 +183,12 @@ impl<'a> Routes<'a> {
         let filters = self.filters(&chain, Some((at, route)));
         let pages = pages::plan(&route.error_pages).chain(pages::plan(&self.file.error_pages));
         let mirror = route.mirror.as_ref();
+        let cache = match destination {
+            Destination::One(_) | Destination::Split(_) => self.filters.cache(&chain),
+            Destination::Own(_) => None,
+        };
         Some(Route {
+            cache,
             rewrite: matching::rewrite(route),
             mirror: mirror
                 .and_then(|name| self.names.get(name.value.as_str()))

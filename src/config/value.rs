@@ -7,21 +7,22 @@ use std::net::SocketAddr;
 
 use super::access::{self, Secrets};
 use super::address;
+use super::cache;
 use super::causes;
 use super::files::Files;
 use super::keys::Key;
 use super::kinds::{
     CAUSES_MAX, CIDRS_MAX, CODING_NAMES, FIELDS_MAX, HEADERS_MAX, Kind, LISTENS_MAX, METHODS_MAX,
-    ORIGINS_MAX, WORDS_MAX,
+    ORIGINS_MAX, PARAMETERS_MAX, WORDS_MAX,
 };
 use super::limits;
 use super::list::list;
 use super::message::{self, Edit};
 use super::plan::{Cidr, HashKey, HostPolicy, Listen, Webhook};
-use super::read::{Node, Odd, Raw};
+use super::read::{Node, Raw};
 use super::report::{Fault, Notes};
 use super::secrets;
-use super::units::{parse_duration, parse_millionths, parse_size};
+use super::units::{parse_duration, parse_size};
 use crate::policy::filter::cors::Origin;
 use crate::policy::limit::KeyPart;
 use crate::policy::retry::{Causes, Statuses};
@@ -48,6 +49,8 @@ pub enum Value {
     Webhook(Webhook),
     /// Empty counts all requests as one.
     LimitKey(Box<[KeyPart]>),
+    CacheKey(Box<[cache::Part]>),
+    StatusTtls(Vec<cache::StatusTtl>),
     Origins(Vec<Origin>),
     /// Each an index, as of a choice.
     Choices(Vec<usize>),
@@ -73,7 +76,7 @@ pub(super) fn read(
         Kind::Duration { min, max, off } => duration(node, kind, *min, *max, *off),
         Kind::Size { min, max, word } => size(node, kind, *min, *max, *word),
         Kind::Bandwidth { min, max } => size(node, kind, *min, *max, None),
-        Kind::Rate { period_s } => rate(node, kind, *period_s),
+        Kind::Rate { period_s } => limits::read_rate(node, kind, *period_s),
         Kind::Choice(names) => choice(node, kind, names),
         Kind::Admin => admin(node, kind),
         Kind::Congestion => optional(node, kind, |text| message::congestion(text, kind)),
@@ -141,6 +144,13 @@ pub(super) fn read(
             return list(node, kind, path, CODING_NAMES.len(), parse, notes).map(Value::Choices);
         }
         Kind::MediaTypes => return words(node, kind, path, WORDS_MAX, message::media_type, notes),
+        Kind::CacheKey => return cache::key(node, kind, path, notes).map(Value::CacheKey),
+        Kind::StatusTtls => {
+            return cache::status_ttls(node, kind, path, notes).map(Value::StatusTtls);
+        }
+        Kind::Parameters => {
+            return words(node, kind, path, PARAMETERS_MAX, cache::parameter, notes);
+        }
         Kind::Users => return access::users(node, kind, path, files, notes).map(Value::Secrets),
         Kind::ApiKeys => {
             return access::api_keys(node, kind, path, files, notes).map(Value::Secrets);
@@ -175,6 +185,8 @@ pub(super) fn show(key: Key, value: &Value) -> String {
         Value::Headers(headers) => array(headers.iter().map(|text| secrets::field(text))),
         Value::Webhook(webhook) => string(&webhook.url),
         Value::LimitKey(parts) => limits::show_key(parts),
+        Value::CacheKey(parts) => cache::show_key(parts),
+        Value::StatusTtls(all) => cache::show_status_ttls(all),
         Value::Origins(origins) => array(origins.iter().map(message::show_origin)),
         Value::Choices(choices) => array(choices.iter().map(|at| CODING_NAMES[*at].to_owned())),
         Value::Secrets(secrets) => access::show(key, secrets),
@@ -249,33 +261,6 @@ fn whole(node: &Node, kind: &Kind, min: u64, max: u64, word: Option<&str>) -> Re
     in_range(number, min, max)
         .map(Value::Number)
         .ok_or_else(|| Fault::new(format!("{number} is not in {min} to {max}")))
-}
-
-fn rate(node: &Node, kind: &Kind, period_s: u64) -> Result<Value, Fault> {
-    let text = match &node.raw {
-        Raw::Text { text, .. } if text == "off" => return Ok(Value::Unset),
-        Raw::Text { text, loose: true } => text.trim().to_owned(),
-        Raw::Text { text, loose: false } => {
-            let fault = wrong_type(&kind.bounds(), &node.raw);
-            return Err(match parse_millionths(text) {
-                Some(_) => fault.hint(format!("write {text} without quotes")),
-                None => fault.near(text, ["off"]),
-            });
-        }
-        Raw::Integer(number) => number.to_string(),
-        Raw::Other(Odd::Fraction(text)) => text.to_string(),
-        raw @ (Raw::Flag(_) | Raw::List(_) | Raw::Table(_) | Raw::Other(Odd::Noun(_))) => {
-            return Err(wrong_type(&kind.bounds(), raw));
-        }
-    };
-    let (least, most) = Kind::rates(period_s);
-    let fault = || Fault::new(format!("{text} is not {}", kind.bounds()));
-    match parse_millionths(&text) {
-        Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
-        Some(0) => Err(fault().hint("write \"off\" for no limit")),
-        Some(_) => Err(fault().hint("one request a microsecond at most, one a day at least")),
-        None => Err(fault().hint("write digits, and up to six behind a point: 0.5")),
-    }
 }
 
 /// A number, or text of the environment that spells one. The error is a hint, when there is one.

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::config::kinds::{
     ACCEPT_NAMES, ACTION_NAMES, ALL_DOWN_NAMES, CHECK_TYPE_NAMES, CHOOSING_NAMES,
-    CLIENT_FIELD_NAMES, ENGINE_NAMES, FIELDS_NAMES, FORMAT_NAMES, JWT_ALGORITHM_NAMES, Kind,
-    LEVEL_NAMES, MODE_NAMES, Verifier, WHEN_FULL_NAMES,
+    CLIENT_FIELD_NAMES, ENGINE_NAMES, ENTRIES_MAX, FIELDS_NAMES, FORMAT_NAMES, JWT_ALGORITHM_NAMES,
+    Kind, LEVEL_NAMES, MODE_NAMES, OBJECT_BYTES_MAX, TTL_MAX_NS, Verifier, WHEN_FULL_NAMES,
 };
 use crate::policy::health::{STREAK_MAX, TRIALS_MAX};
 use crate::policy::retry::BACKOFF_MAX_NS;
@@ -220,6 +220,43 @@ keys! {
         "\"1KiB\"", "smaller responses stay as they are";
     MediaTypes "compression.types" ROUTES Kind::MediaTypes,
         "[\"text/*\", \"application/javascript\", \"application/json\", \"application/ld+json\", \"application/manifest+json\", \"application/rss+xml\", \"application/wasm\", \"application/xhtml+xml\", \"application/xml\", \"font/ttf\", \"image/svg+xml\"]", "media types that are compressed";
+
+    Cache "cache.enabled" ROUTES Kind::Flag,
+        "false", "store responses that may be stored (RFC 9111), and answer with them";
+    CacheMaxBytes "cache.max_bytes" TOP Kind::Size { min: 64 * KIB, max: 1 << 40, word: None },
+        "\"64MiB\"", "memory for all that is stored or being fetched; top level only";
+    CacheMaxEntries "cache.max_entries" TOP Kind::Whole { min: 16, max: ENTRIES_MAX, word: Some("auto") },
+        "\"auto\"", "most stored responses; auto is one for each KiB of max_bytes, at least 1024; max_size for short; top level only";
+    CacheMaxObject "cache.max_object" ROUTES Kind::Size { min: 0, max: OBJECT_BYTES_MAX, word: None },
+        "\"1MiB\"", "longest body that is stored, at most half of max_bytes; longer ones pass through";
+    CacheTtl "cache.default_ttl" ROUTES Kind::Seconds { max: TTL_MAX_NS },
+        "\"off\"", "how long a response is fresh that says nothing about it; off stores it only if it can be validated; ttl for short";
+    CacheStatusTtls "cache.ttl_by_status" ROUTES Kind::StatusTtls,
+        "[]", "the same by status, which goes before; the first that has the status counts";
+    CacheHeuristics "cache.heuristics" ROUTES Kind::Flag,
+        "false", "a response that has Last-Modified alone is fresh for a tenth of its age, a day at most";
+    CacheWhileRevalidate "cache.stale_while_revalidate" ROUTES Kind::Seconds { max: TTL_MAX_NS },
+        "\"off\"", "how long after its end a response that says nothing about it may be used while it is validated";
+    CacheIfError "cache.stale_if_error" ROUTES Kind::Seconds { max: TTL_MAX_NS },
+        "\"off\"", "how long after its end a response that says nothing about it may stand in for an error";
+    CacheRequestDirectives "cache.request_directives" ROUTES Kind::Flag,
+        "true", "Cache-Control of requests counts";
+    CacheSetCookie "cache.store_set_cookie" ROUTES Kind::Flag,
+        "false", "store responses with Set-Cookie too: all clients get the cookies of one";
+    CacheCdnControl "cache.cdn_cache_control" ROUTES Kind::Flag,
+        "true", "CDN-Cache-Control of responses goes before Cache-Control (RFC 9213)";
+    CacheStatusField "cache.status_field" ROUTES Kind::Flag,
+        "true", "clients are told what the cache did, in Cache-Status (RFC 9211)";
+    CacheCollapse "cache.collapse_timeout" ROUTES Kind::Duration { min: MS, max: HOUR, off: true },
+        "\"5s\"", "how long a request waits for what another one fetches before it asks a backend itself; off is not at all";
+    CacheKey "cache.key" ROUTES Kind::CacheKey,
+        "[\"scheme\", \"host\", \"path\", \"query\"]", "what must be the same for two requests to get one response; path is required, and host unless forwarding.host sets it; no field that Corelane or the route writes in requests";
+    CacheQueryOnly "cache.query_only" ROUTES Kind::Parameters,
+        "[]", "the only parameters of the query that count; backends do not get the others; * at the end stands for anything; empty is all";
+    CacheQueryExcept "cache.query_except" ROUTES Kind::Parameters,
+        "[]", "parameters that do not count, and that backends do not get; not beside query_only";
+    CacheSortQuery "cache.sort_query" ROUTES Kind::Flag,
+        "false", "b=2&a=1 is the same as a=1&b=2";
 
     PoolIdlePerShard "pool.idle_per_shard" CLUSTERS Kind::Whole { min: 0, max: 65_536, word: None },
         "64", "idle connections that each shard keeps per backend";

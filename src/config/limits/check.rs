@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{ALIAS, LIST, RATES, SECTION, Written, of_route};
+use super::{LIST, RATES, SECTION, Written, of_route};
 use crate::config::file::{File, Found, Limit, Route, Settings};
 use crate::config::keys::Key;
 use crate::config::kinds::{ALL_LIMITS_MAX, LIMITS_MAX};
@@ -169,8 +169,10 @@ fn names_rate(settings: &Settings) -> bool {
 
 /// Whether a rate of the place with this path was written, but could not be read.
 fn is_rate_noted(noted: &HashSet<String>, path: &str) -> bool {
-    let leaves = RATES.iter().map(|(key, _)| key.leaf());
-    let mut leaves = leaves.chain([ALIAS.0]);
+    let mut leaves = RATES
+        .iter()
+        .flat_map(|(key, _)| [Some(key.leaf()), key.alias()])
+        .flatten();
     !noted.is_empty() && leaves.any(|leaf| noted.contains(&format!("{path}.{leaf}")))
 }
 

@@ -47,6 +47,16 @@ pub enum Filter {
 }
 
 impl Filter {
+    /// One of those of which any may tell who asks.
+    pub fn is_identity(&self) -> bool {
+        (4..=6).contains(&self.rank())
+    }
+
+    /// It decides by who asks.
+    pub fn is_access(&self) -> bool {
+        (4..=7).contains(&self.rank())
+    }
+
     /// The filter's place in the chain.
     pub fn rank(&self) -> u8 {
         match self {
