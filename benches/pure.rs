@@ -5,13 +5,19 @@
 
 #[path = "../tests/support/heads.rs"]
 mod heads;
+#[path = "../tests/support/policies.rs"]
+mod policies;
 
+use std::cell::LazyCell;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
+use bytes::Bytes;
+use corelane::cache::entry::{Entry, Kind, Parts};
+use corelane::cache::table::Table as Stored;
 use corelane::config::plan::Format;
 use corelane::h1::body::{Decoder, Sink};
 use corelane::h1::forward::{self, Forward, Reply, reply_framing};
@@ -19,11 +25,13 @@ use corelane::h1::head::{Slots, parse_request, parse_response};
 use corelane::h1::{Framing, Limits, Method, Version};
 use corelane::log::{AccessLine, Clock, write_line};
 use corelane::policy::balance::{Algorithm, Balance, SHARE_WHOLE, View};
+use corelane::policy::cache::{Budget, Terms};
 use corelane::policy::limit::{Decision, Fields, Hasher, Leases, Quota, Seed, Table, fields};
 use corelane::policy::route::{Conditions, HostPattern, PathPattern, Router, Rule};
 use corelane::policy::{BackendId, RouteId};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use heads::{BROWSER, RESPONSE, SMALL};
+use policies::{Lru, Ours, Policy, Textbook, Zipf, hit_rate, scatter};
 
 const REQUESTS: [(&str, &str); 2] = [("small", SMALL), ("browser", BROWSER)];
 
@@ -94,6 +102,7 @@ fn forwarding(criterion: &mut Criterion) {
         via: "corelane",
         date: "Fri, 20 Nov 2026 18:28:03 GMT",
         set_cookie: None,
+        lines: b"",
         edit: None,
     };
     group.bench_function("response", |bencher| {
@@ -344,6 +353,129 @@ fn limit(criterion: &mut Criterion) {
     group.finish();
 }
 
+const KEY_BYTES: usize = 47;
+
+fn key(number: u32) -> String {
+    format!("http://www.example.org/articles/{number:08}/a-page")
+}
+
+/// One after the other, and around.
+fn next<'l, T>(list: &'l [T], at: &mut usize) -> &'l T {
+    *at = if *at + 1 < list.len() { *at + 1 } else { 0 };
+    &list[*at]
+}
+
+fn store(table: &Stored, key: &[u8], body: &Bytes) -> bool {
+    let charge = table.reserve(Entry::cost_bytes(key.len(), 0, body.len()));
+    let parts = Parts {
+        hash: table.hash(key),
+        key,
+        head: b"",
+        body: body.clone(),
+        kind: Kind::Response,
+        status: 200,
+        terms: Terms {
+            at: 0,
+            age_s: 0,
+            lifetime_s: 0,
+            stale_while_revalidate_s: 0,
+            stale_if_error_s: 0,
+            must_revalidate: false,
+            no_cache: false,
+        },
+    };
+    let entry = charge.map(|charge| table.put(Entry::new(parts, charge)));
+    entry.is_some()
+}
+
+/// A full table, and the keys in it in an order that no processor foresees.
+fn stored(count: u32) -> (Stored, Vec<String>) {
+    let budget = Budget {
+        bytes_max: 1 << 40,
+        entries_max: count.max(16),
+    };
+    let table = Stored::new(budget, &[7; 32]);
+    for number in 0..count {
+        store(&table, key(number).as_bytes(), &Bytes::new());
+    }
+    let mut keys: Vec<String> = (0..count).map(key).collect();
+    keys.retain(|key| table.get(table.hash(key.as_bytes())).is_some());
+    keys.sort_by_cached_key(|key| scatter(table.hash(key.as_bytes()) as u64));
+    (table, keys)
+}
+
+/// Of a million objects, ten million requests. Returns ours as it is then, and what may follow.
+fn print_hit_rates(room: usize) -> (Ours, Zipf) {
+    const OBJECTS: u32 = 1_000_000;
+    let rate = |policy: &mut dyn Policy| {
+        let mut zipf = Zipf::new(OBJECTS, 0.9, 1);
+        let rate = hit_rate(policy, (0..10_000_000).map(|_| zipf.next()));
+        (rate, zipf)
+    };
+    let mut ours = Ours::new(OBJECTS, room);
+    let (found, zipf) = rate(&mut ours);
+    let (book, _) = rate(&mut Textbook::new(OBJECTS, room));
+    let (lru, _) = rate(&mut Lru::new(OBJECTS, room));
+    println!("room for {room}: {found:.4}, the book {book:.4}, LRU {lru:.4}");
+    (ours, zipf)
+}
+
+/// What a request asks the table of stored responses; `hit_rate` is one request to S3-FIFO alone.
+fn cache(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("cache");
+    for count in [1, 1_u32 << 20] {
+        let made = LazyCell::new(|| {
+            let (table, keys) = stored(count);
+            let hashes: Vec<u128> = keys.iter().map(|key| table.hash(key.as_bytes())).collect();
+            let keys: Vec<[u8; KEY_BYTES]> = keys
+                .iter()
+                .map(|key| *key.as_bytes().first_chunk().expect("keys have one length"))
+                .collect();
+            (table, keys, hashes)
+        });
+        let mut at = 0;
+        group.bench_function(BenchmarkId::new("hash", count), |bencher| {
+            let (table, keys, _) = &*made;
+            bencher.iter(|| table.hash(next::<[u8; KEY_BYTES]>(keys, &mut at)));
+        });
+        group.bench_function(BenchmarkId::new("get", count), |bencher| {
+            let (table, _, hashes) = &*made;
+            bencher.iter(|| table.get(*next(hashes, &mut at)).map(|entry| entry.touch()));
+        });
+        group.bench_function(BenchmarkId::new("hash_and_get", count), |bencher| {
+            let (table, keys, _) = &*made;
+            bencher.iter(|| {
+                let hash = table.hash(next::<[u8; KEY_BYTES]>(keys, &mut at));
+                table.get(hash).map(|entry| entry.touch())
+            });
+        });
+        group.bench_function(BenchmarkId::new("miss", count), |bencher| {
+            let (table, _, hashes) = &*made;
+            bencher.iter(|| table.get(!next(hashes, &mut at)).is_none());
+        });
+    }
+    let body = Bytes::from(vec![b'x'; 4_096]);
+    let budget = Budget {
+        bytes_max: 64 << 20,
+        entries_max: 65_536,
+    };
+    let (table, mut number) = (Stored::new(budget, &[7; 32]), 0);
+    group.bench_function("put_and_evict", |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            store(&table, key(number).as_bytes(), &body)
+        });
+    });
+    for room in [10_000, 100_000] {
+        let mut made = None;
+        group.bench_function(BenchmarkId::new("hit_rate", room), |bencher| {
+            let (ours, zipf) = made.get_or_insert_with(|| print_hit_rates(room));
+            bencher.iter(|| ours.request(zipf.next()));
+        });
+    }
+    group.finish();
+}
+
 fn access_line(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access_line");
     let line = AccessLine {
@@ -357,6 +489,7 @@ fn access_line(criterion: &mut Criterion) {
         request_body_bytes: 0,
         response_body_bytes: 4096,
         host: "www.example.org",
+        cache: "",
         user_agent:
             b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/143.0.0.0 Safari/537.36",
         referer: b"https://www.example.org/articles",
@@ -401,6 +534,6 @@ fn quick() -> Criterion {
 criterion_group! {
     name = pure;
     config = quick();
-    targets = head, forwarding, body, route, balance, limit, access_line
+    targets = head, forwarding, body, route, balance, limit, cache, access_line
 }
 criterion_main!(pure);

@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use std::pin::pin;
 
 use crate::buf::Buf;
+use crate::cache::serve::Fetched;
 use crate::choose::{TRIES_MAX, Tried};
 use crate::config::plan::{Nanos, Route, Timeouts};
 use crate::conn::Busy;
@@ -128,11 +129,11 @@ pub async fn forward<I: Io>(
     let mut visit = Visit::begin(shard, way.backend, way.trial);
     let Some(_seat) = Seat::take(shard, way.route) else {
         shard.give(head);
-        return conn.refuse(Reason::RequestsMax, Some(job), record).await;
+        return refused(conn, job, Reason::RequestsMax, record).await;
     };
     let Some(_place) = Place::take(shard, way.route, job.client_ip) else {
         shard.give(head);
-        return conn.refuse(Reason::RequestsPerIp, Some(job), record).await;
+        return refused(conn, job, Reason::RequestsPerIp, record).await;
     };
     if let Some(mirror) = route.mirror {
         mirror::copy(shard, mirror, job, head.pending());
@@ -157,7 +158,10 @@ pub async fn forward<I: Io>(
         };
         let Some(pause_ns) = attempts.again(&request, &mut way, failure) else {
             shard.give(head);
-            return conn.refuse(failure.reason, Some(job), record).await;
+            if let Some(caching) = &job.cache {
+                caching.fails(failure.reason);
+            }
+            return refused(conn, job, failure.reason, record).await;
         };
         // On a new connection to the same backend it is the same visit, and the same trial.
         if visit.backend != way.backend {
@@ -169,6 +173,21 @@ pub async fn forward<I: Io>(
         record.retries.set(record.retries.get() + 1);
         render_again(shard, conn.peer, conn.input.pending(), job, way, &mut head);
     }
+}
+
+/// Refuses it, unless something is stored that may stand in for an error. Others who wait for it are not concerned.
+async fn refused<I: Io>(
+    conn: &mut Busy<'_, I>,
+    job: &Job,
+    reason: Reason,
+    record: &Record,
+) -> Next {
+    if let Some(caching) = &job.cache {
+        drop(caching.hand_over());
+        // Boxed: rare.
+        return Box::pin(conn.fetched(job, Fetched::Failed(reason), record)).await;
+    }
+    conn.refuse(reason, Some(job), record).await
 }
 
 /// One attempt: at `way`'s backend, or at another if all are busy and that one is free first.

@@ -1,7 +1,9 @@
-//! The one buffer type: bytes that arrived and bytes that are still to be sent.
+//! The one buffer type: bytes that arrived and bytes that are still to be sent; and what is kept for reuse.
 //!
 //! Decides nothing. Invariant: `start <= bytes.len() <= capacity`; capacity grows only in `reserve`, whose
 //! callers name the bound.
+
+use std::cell::RefCell;
 
 use monoio::buf::{Slice, SliceMut};
 
@@ -119,6 +121,32 @@ impl Free {
         if self.list.len() < self.most && (self.size..=self.size * 2).contains(&buf.capacity()) {
             buf.clear();
             self.list.push(buf);
+        }
+    }
+}
+
+/// Things that keep their memory between one request and the next.
+#[derive(Debug)]
+pub struct Spares<T>(RefCell<Vec<Box<T>>>);
+
+/// As many as a shard keeps buffers.
+const SPARES_MAX: usize = 256;
+
+impl<T> Default for Spares<T> {
+    fn default() -> Self {
+        Spares(RefCell::default())
+    }
+}
+
+impl<T: Default> Spares<T> {
+    pub fn take(&self) -> Box<T> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub fn give(&self, spare: Box<T>) {
+        let mut list = self.0.borrow_mut();
+        if list.len() < SPARES_MAX {
+            list.push(spare);
         }
     }
 }

@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 
 use crate::attempt;
 use crate::buf::Buf;
+use crate::cache::consult::Serving;
 use crate::config::plan::Nanos;
 use crate::decide::{Decided, Job, Way, decide};
 use crate::h1::head::Scan;
@@ -184,6 +185,9 @@ impl<I: Io> Busy<'_, I> {
                     pin!(self.forward(job, way, head)).await
                 }
                 Arrival::Decided(Decided::Refuse(reason, job)) => self.refused(reason, job).await,
+                Arrival::Decided(Decided::Serve(job, serving)) => {
+                    pin!(self.served(job, serving)).await
+                }
                 // Boxed: rare.
                 Arrival::Decided(decided) => Box::pin(self.otherwise(decided)).await,
                 Arrival::Idle(until) => break After::Idle(until),
@@ -354,6 +358,14 @@ impl<I: Io> Busy<'_, I> {
         next
     }
 
+    async fn served(&mut self, job: Job, serving: Serving) -> Next {
+        self.requests += 1;
+        let record = Record::start(&self.shard.io, Some(&job));
+        let next = pin!(self.serve(&job, serving, &record)).await;
+        self.finish(&record, Some(job));
+        next
+    }
+
     /// A request that the proxy answers by itself, or that has to wait first.
     async fn otherwise(&mut self, mut decided: Decided) -> Next {
         self.requests += 1;
@@ -369,6 +381,10 @@ impl<I: Io> Busy<'_, I> {
             Decided::Refuse(reason, job) => {
                 let next = self.refuse(reason, job.as_ref(), &record).await;
                 (job, next)
+            }
+            Decided::Serve(job, serving) => {
+                let next = self.serve(&job, serving, &record).await;
+                (Some(job), next)
             }
             Decided::Answer(job, reply) => {
                 let next = self.answer(&job, &reply, &record).await;

@@ -8,6 +8,8 @@ mod routing;
 use std::net::IpAddr;
 
 use crate::buf::Buf;
+use crate::cache::caching::Caching;
+use crate::cache::consult::{Consulted, Serving, consult, instead};
 use crate::choose::{Tried, Wish};
 use crate::config::plan::{Destination, HashKey, HostPolicy, Plan, Route, Sticky};
 use crate::edits;
@@ -20,6 +22,7 @@ use crate::io::Io;
 use crate::metrics::Reason;
 use crate::password::Ticket;
 use crate::policy::balance::hash;
+use crate::policy::cache::key;
 use crate::policy::health::Trial;
 use crate::policy::{BackendId, ClusterId, Nanos, RouteId};
 use crate::record::Note;
@@ -61,6 +64,8 @@ pub struct Job {
     pub found: Option<Box<Found>>,
     /// What the access log wants of the head.
     pub note: Option<Box<Note>>,
+    /// What the cache has to do with it; `None`: nothing.
+    pub cache: Option<Box<Caching>>,
 }
 
 impl Job {
@@ -90,6 +95,8 @@ pub enum Decided {
     Refuse(Reason, Option<Job>),
     /// The route, or one of its filters, answers by itself.
     Answer(Job, Reply),
+    /// The cache answers.
+    Serve(Job, Serving),
     /// Something has to be waited for; then `decide_on` goes on.
     Pause(Job, Pause),
 }
@@ -113,6 +120,8 @@ pub enum Pause {
     Password(Ticket),
     /// The verdict of the auth server, which the filter at this place knows.
     ForwardAuth(usize),
+    /// A change, since this version, of what another request fetches.
+    Fill(u32),
     /// Its body.
     Body {
         bytes_max: u64,
@@ -167,6 +176,7 @@ pub fn decide_on<I: Io>(shard: &Shard<I>, peer: &Peer, input: &[u8], mut job: Jo
 enum Other {
     Refuse(Reason),
     Answer(Reply),
+    Serve(Serving),
     Pause(Pause),
 }
 
@@ -175,6 +185,7 @@ impl Other {
         match self {
             Other::Refuse(reason) => Decided::Refuse(reason, Some(job)),
             Other::Answer(reply) => Decided::Answer(job, reply),
+            Other::Serve(serving) => Decided::Serve(job, serving),
             Other::Pause(pause) => Decided::Pause(job, pause),
         }
     }
@@ -211,7 +222,17 @@ fn proceed<I: Io>(
             expects: request.expect_continue,
         }));
     }
-    let way = way(shard, request, route, job).map_err(Other::Refuse)?;
+    if shard.shared.cache.is_some() {
+        match consult(shard, peer, rules, request, job) {
+            Consulted::Forward => {}
+            Consulted::Serve(serving) => return Err(Other::Serve(serving)),
+            Consulted::Wait(version) => return Err(Other::Pause(Pause::Fill(version))),
+            Consulted::Refuse(reason) => return Err(Other::Refuse(reason)),
+        }
+    }
+    let way = way(shard, request, route, job).map_err(|reason| {
+        instead(shard, request, job, reason).map_or(Other::Refuse(reason), Other::Serve)
+    })?;
     let mut head = shard.buf();
     render(shard, peer, request, job, way, input, &mut head);
     Ok((way, head))
@@ -260,6 +281,7 @@ fn job<I: Io>(shard: &Shard<I>, peer: &Peer, request: &Request<'_, '_>, last: bo
             note.take_down(request);
             note
         }),
+        cache: None,
     }
 }
 
@@ -340,7 +362,7 @@ fn way<I: Io>(
 }
 
 /// The cluster that the request itself asks for, where its route lets it.
-fn named<'b>(rules: &Route, request: &Request<'_, 'b>) -> Option<&'b [u8]> {
+pub fn named<'b>(rules: &Route, request: &Request<'_, 'b>) -> Option<&'b [u8]> {
     let Destination::Split(split) = &rules.destination else {
         return None;
     };
@@ -396,6 +418,37 @@ fn render<I: Io>(
     let plan = &*shard.plan;
     let rules = &plan.routes[way.route.0 as usize];
     let authority = &*plan.backends[way.backend.0 as usize].authority;
+    let out = out.append();
+    write(shard, peer, request, job, rules, authority, out);
+    let Some(held @ 1..) = job.held else { return };
+    let body = &input[request.head_len..request.head_len + held];
+    let mut decoder = Decoder::new(request.framing).dropping_trailers(job.drops_trailers);
+    let verbatim = decoder
+        .clone()
+        .step(body, Sink::Check)
+        .is_ok_and(|step| step.verbatim);
+    if verbatim || request.framing != Framing::Chunked {
+        out.extend_from_slice(body);
+    } else {
+        let step = decoder.step(body, Sink::Chunked(out));
+        debug_assert!(
+            step.is_ok_and(|step| step.done),
+            "a held body has been checked"
+        );
+    }
+}
+
+/// Appends the request's head as the backend with this authority gets it.
+pub fn write<I: Io>(
+    shard: &Shard<I>,
+    peer: &Peer,
+    request: &Request<'_, '_>,
+    job: &Job,
+    rules: &Route,
+    authority: &str,
+    out: &mut Vec<u8>,
+) {
+    let plan = &*shard.plan;
     let host = match &rules.host {
         // A client of HTTP/1.0 may send none, which most backends refuse.
         HostPolicy::Pass if request.host.is_empty() => Some(authority),
@@ -414,27 +467,16 @@ fn render<I: Io>(
         target: None,
         edit: None,
     };
-    let out = out.append();
-    let forwarded = plan.forwarding.forwarded;
-    if rules.filters.is_empty() && rules.rewrite.is_none() && !forwarded {
+    if job.cache.as_deref().is_some_and(Caching::fetches) {
+        let host = key::host(request, job.https);
+        let request = &Request {
+            host: &host,
+            ..*request
+        };
+        edits::request(out, request, with, shard, peer, rules, job, authority);
+    } else if rules.filters.is_empty() && rules.rewrite.is_none() && !plan.forwarding.forwarded {
         forward::request(out, request, &with);
     } else {
         edits::request(out, request, with, shard, peer, rules, job, authority);
-    }
-    let Some(held @ 1..) = job.held else { return };
-    let body = &input[request.head_len..request.head_len + held];
-    let mut decoder = Decoder::new(request.framing).dropping_trailers(job.drops_trailers);
-    let verbatim = decoder
-        .clone()
-        .step(body, Sink::Check)
-        .is_ok_and(|step| step.verbatim);
-    if verbatim || request.framing != Framing::Chunked {
-        out.extend_from_slice(body);
-    } else {
-        let step = decoder.step(body, Sink::Chunked(out));
-        debug_assert!(
-            step.is_ok_and(|step| step.done),
-            "a held body has been checked"
-        );
     }
 }

@@ -6,6 +6,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use crate::cache::caching::Caching;
 use crate::config::plan::{Plan, Route};
 use crate::decide::{Job, Reply};
 use crate::filters::Found;
@@ -15,6 +16,7 @@ use crate::h1::head::{Kind, Request, Response};
 use crate::h1::{Method, Reject};
 use crate::io::Io;
 use crate::metrics::Reason;
+use crate::policy::cache::key;
 use crate::policy::filter::Filter;
 use crate::policy::filter::cors::is_cors_field;
 use crate::policy::filter::forward_auth::ForwardAuth;
@@ -70,6 +72,15 @@ pub fn drops_trailers(rules: &Route) -> bool {
     })
 }
 
+/// Fields of this name that a backend gets are not the client's: the route writes them, or takes them from others.
+pub fn writes_to_backend(rules: &Route, name: &str) -> bool {
+    let Editors { headers, ids, auth } = Editors::of(rules);
+    let mut written = headers.iter().flat_map(|headers| &headers.request.write);
+    written.any(|(known, _)| is_named(name, known))
+        || ids.is_some_and(|ids| ids.drops(name, false))
+        || auth.is_some_and(|auth| auth.copy.iter().any(|known| is_named(name, known)))
+}
+
 /// What a request's head is changed by on its way to a backend.
 struct ToBackend<'a> {
     editors: Editors<'a>,
@@ -77,6 +88,8 @@ struct ToBackend<'a> {
     values: Values<'a>,
     /// RFC 7239: the peer, how and for whom it came.
     forwarded: Option<&'a str>,
+    /// It is asked for all who want the same.
+    fetch: Option<&'a Caching>,
 }
 
 impl<'a> ToBackend<'a> {
@@ -98,6 +111,7 @@ impl<'a> ToBackend<'a> {
                 ..request_values(rules, request, job, client_ip)
             },
             forwarded: forwarded.then_some(&*peer.ip_text),
+            fetch: job.cache.as_deref().filter(|caching| caching.fetches()),
         }
     }
 
@@ -108,6 +122,7 @@ impl<'a> ToBackend<'a> {
         headers.is_some_and(|headers| headers.request.drops(name))
             || ids.is_some_and(|ids| ids.drops(name, trace_goes_on))
             || auth.is_some_and(|auth| auth.copy.iter().any(|known| is(known)))
+            || self.fetch.is_some_and(|caching| caching.drops(name))
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -121,6 +136,9 @@ impl<'a> ToBackend<'a> {
         }
         if let Some(headers) = self.editors.headers {
             headers.request.write(&self.values, out);
+        }
+        if let Some(caching) = self.fetch {
+            caching.ask(out);
         }
     }
 }
@@ -149,17 +167,32 @@ pub fn request<'a, I: Io>(
         told = AddressText::of(job.client_ip);
         told.as_str()
     };
-    let edits = ToBackend::of(shard, peer, rules, request, job, client_ip, authority);
+    let mut edits = ToBackend::of(shard, peer, rules, request, job, client_ip, authority);
+    // What is not in the key must not reach what is stored under it, by whatever way.
+    let keyed = match (&rules.cache, edits.fetch) {
+        (Some(cache), Some(_)) => key::query(&cache.key, request.query),
+        (_, _) => None,
+    };
+    if let Some(keyed) = &keyed {
+        edits.values.query = keyed;
+    }
+    let query = edits.values.query;
+    let query = query.strip_prefix('?').unwrap_or(query);
     let drops = |name: &str| edits.drops(name);
     let write = |out: &mut Vec<u8>| edits.write(out);
-    let target = |out: &mut Vec<u8>| {
-        if let Some(rewrite) = &rules.rewrite {
-            rewrite.apply(request.path, request.query, out);
+    let target = |out: &mut Vec<u8>| match &rules.rewrite {
+        Some(rewrite) => rewrite.apply(request.path, query, out),
+        None => {
+            out.extend_from_slice(request.path.as_bytes());
+            if !query.is_empty() {
+                out.push(b'?');
+                out.extend_from_slice(query.as_bytes());
+            }
         }
     };
     // `OPTIONS *`, also as an absolute target without a path, asks about the server and not a path.
     let has_path = request.target.starts_with('/') || request.method != Method::Options;
-    let rewrites = rules.rewrite.is_some() && has_path;
+    let rewrites = (rules.rewrite.is_some() || keyed.is_some()) && has_path;
     let with = Forward {
         target: rewrites.then_some(&target as Write<'_>),
         edit: Some(Edit {

@@ -11,6 +11,7 @@
 use crate::buf::Buf;
 use crate::codec::Lent;
 use crate::config::plan::Nanos;
+use crate::decide::Job;
 use crate::edits::ToClient;
 use crate::h1::Framing;
 use crate::h1::body::{Decoder, LAST_CHUNK, Sink, write_chunk_head};
@@ -19,6 +20,7 @@ use crate::io::{Io, Peek, Stream};
 use crate::metrics::Reason;
 use crate::policy::filter::compress::{Compress, Treatment};
 use crate::receive::{Final, Receive, Received};
+use crate::shard::Shard;
 
 /// People notice a tenth of a second, and backends that compute a response rarely pause for that long.
 const SILENCE_NS: Nanos = 100_000_000;
@@ -69,49 +71,53 @@ impl Treated<'_> {
     }
 }
 
-impl<'r, I: Io> Receive<'r, I> {
-    pub(crate) fn treat(&self, response: &Response<'_, '_>) -> Treated<'r> {
-        let plan = &self.shard.plan;
-        let backend = self.record.backend.get();
-        let backend = backend.map_or("", |id| &*plan.backends[id.0 as usize].authority);
-        let (treatment, encoding) = self.judge(response);
-        Treated {
-            treatment,
-            edits: ToClient::of(plan, self.job, backend),
-            encoding,
-        }
+/// What the route's filters make of a response to the request. `backend`: the authority of the one that answers.
+pub(crate) fn treat<'s, I: Io>(
+    shard: &'s Shard<I>,
+    job: &'s Job,
+    backend: &'s str,
+    response: &Response<'_, '_>,
+) -> Treated<'s> {
+    let (treatment, encoding) = judge(shard, job, response);
+    Treated {
+        treatment,
+        edits: ToClient::of(&shard.plan, job, backend),
+        encoding,
     }
+}
 
-    fn judge(&self, response: &Response<'_, '_>) -> (Treatment, Option<Box<Encoding<'r>>>) {
-        let shard = self.shard;
-        let route = self.job.route;
-        let route = route.map(|route| &shard.plan.routes[route.0 as usize]);
-        let Some(compress) = route.and_then(|route| Compress::of(&route.filters)) else {
-            return (Treatment::None, None);
-        };
-        let found = self.job.found.as_deref();
-        let choice = found.and_then(|found| found.coding);
-        let treatment = compress.treat(response, self.job.method, choice);
-        let Treatment::Encodes {
-            coding,
-            level,
-            streams,
-        } = treatment
-        else {
-            return (treatment, None);
-        };
-        let length = match response.framing {
-            // An answer to HEAD.
-            Framing::None => return (treatment, None),
-            Framing::Length(length) => Some(length),
-            Framing::Chunked | Framing::UntilClose => None,
-        };
-        match shard.encoders.lend(coding, level, length) {
-            Some(lent) => (treatment, Some(Box::new(Encoding { lent, streams }))),
-            None => (Treatment::Varies, None),
-        }
+fn judge<'s, I: Io>(
+    shard: &'s Shard<I>,
+    job: &Job,
+    response: &Response<'_, '_>,
+) -> (Treatment, Option<Box<Encoding<'s>>>) {
+    let route = job.route.map(|route| &shard.plan.routes[route.0 as usize]);
+    let Some(compress) = route.and_then(|route| Compress::of(&route.filters)) else {
+        return (Treatment::None, None);
+    };
+    let choice = job.found.as_deref().and_then(|found| found.coding);
+    let treatment = compress.treat(response, job.method, choice);
+    let Treatment::Encodes {
+        coding,
+        level,
+        streams,
+    } = treatment
+    else {
+        return (treatment, None);
+    };
+    let length = match response.framing {
+        // An answer to HEAD.
+        Framing::None => return (treatment, None),
+        Framing::Length(length) => Some(length),
+        Framing::Chunked | Framing::UntilClose => None,
+    };
+    match shard.encoders.lend(coding, level, length) {
+        Some(lent) => (treatment, Some(Box::new(Encoding { lent, streams }))),
+        None => (Treatment::Varies, None),
     }
+}
 
+impl<I: Io> Receive<'_, I> {
     /// Sends the head in `out` and the encoded body behind it. Trailers do not pass: they may tell a digest of the bytes
     /// that came.
     pub(crate) async fn encoded(

@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use crate::attempt::{Attempts, Failure, Outcome, Request, stalled};
 use crate::buf::Buf;
+use crate::cache::keep;
 use crate::config::plan::Nanos;
 use crate::conn::Busy;
 use crate::decide::{Job, Way};
@@ -142,9 +143,12 @@ fn observe<I: Io>(
 ) {
     let record = request.record;
     let ended_ns = match received {
-        Ok(Received::Complete { .. } | Received::Upgraded { .. } | Received::Truncated(_)) => {
-            record.first_byte_ns.get()
-        }
+        Ok(
+            Received::Complete { .. }
+            | Received::Upgraded { .. }
+            | Received::Truncated(_)
+            | Received::Kept(_),
+        ) => record.first_byte_ns.get(),
         Ok(Received::Withheld(_) | Received::Silent(_) | Received::Failed(_)) => {
             Some(record.since_start(&shard.io))
         }
@@ -183,6 +187,12 @@ fn tell<I: Io>(
         Ok(Received::Withheld(status)) => {
             metrics.answered(*status);
             return visit.answered(*status);
+        }
+        Ok(Received::Kept(kept)) => {
+            metrics.answered(kept.status);
+            visit.answered(kept.status);
+            // What receives the body counts, for as long as that takes: not for as long as the client takes.
+            return visit.leave();
         }
         Ok(Received::Silent(reason) | Received::Failed(reason) | Received::Truncated(reason)) => {
             reason.cause()
@@ -398,6 +408,9 @@ async fn judge<I: Io>(
                 Next::Close if !job.closes || !conn.input.is_empty() => Next::Linger,
                 next => next,
             })
+        }
+        Received::Kept(kept) => {
+            Outcome::Over(Box::pin(keep::stored(conn, request, way, link, kept)).await)
         }
         Received::Upgraded { inbound } => {
             Outcome::Over(Box::pin(tunnelled(conn, request, &link, inbound)).await)

@@ -8,12 +8,13 @@ use crate::attempt::{Attempts, Request, open, reuse};
 use crate::config::plan::Nanos;
 use crate::conn::Busy;
 use crate::decide::{Way, render_again};
-use crate::io::{Io, Peek, Race, Stream, race};
+use crate::io::{Io, Peek, Stream};
 use crate::link::Link;
 use crate::metrics::{Counter, Reason};
 use crate::relay;
 use crate::timer::Elapsed;
 use crate::visit::{Permit, Visit};
+use crate::wait::{Race, race};
 
 /// The second attempt, which answered first.
 pub struct Hedged<'s, I: Io> {

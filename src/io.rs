@@ -19,15 +19,18 @@ use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use monoio::buf::{Slice, SliceMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
 use monoio::net::{TcpStream, UnixStream};
 
 use crate::buf::Buf;
+use crate::cache::bell::Bell;
 use crate::config::plan::Nanos;
 use crate::peek;
 
@@ -53,6 +56,9 @@ pub trait Io: Clone + 'static {
     fn sleep(&self, ns: Nanos) -> impl Future<Output = ()>;
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
+
+    /// Calls `hear` after each ring of the bell, for ever.
+    fn listen(&self, bell: Arc<[Bell]>, shard: usize, hear: impl Fn()) -> impl Future<Output = ()>;
 }
 
 /// A connected byte stream. All operations take `&self`: one read and one write may run at a time.
@@ -69,6 +75,9 @@ pub trait Stream: 'static {
 
     /// Writes some of the first `most` pending bytes of `buf` and consumes them there.
     fn write(&self, buf: Buf, most: usize) -> impl Future<Output = (io::Result<usize>, Buf)>;
+
+    /// Writes some of bytes that others may read too; they come back as they are, with how many were written.
+    fn write_shared(&self, bytes: Bytes) -> impl Future<Output = (io::Result<usize>, Bytes)>;
 
     /// Waits until a read would not wait, holding no buffer.
     fn readable(&self) -> impl Future<Output = io::Result<()>>;
@@ -91,9 +100,9 @@ pub trait Stream: 'static {
     /// Bytes that a read would find now. Asked only where bytes can be spliced.
     fn available(&self) -> usize;
 
-    /// Gives the kernel what it takes at once of bytes that go out together with those that follow; how many it took.
-    /// Bytes or our end must follow at once. None where bytes cannot be spliced.
-    fn push(&self, parts: [&[u8]; 2]) -> usize;
+    /// Gives the kernel what it takes at once; how many bytes it took. With `more` they go out together with those that
+    /// follow, or with our end, which must follow at once; none is taken then where bytes cannot be spliced.
+    fn push(&self, parts: [&[u8]; 2], more: bool) -> usize;
 
     /// Sends our end; the other direction stays open.
     fn shutdown_write(&self);
@@ -182,7 +191,28 @@ impl Io for MonoioIo {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         drop(monoio::spawn(task));
     }
+
+    async fn listen(&self, bells: Arc<[Bell]>, shard: usize, hear: impl Fn()) {
+        let bell = &bells[shard];
+        let socket = bell.descriptor().and_then(|fd| Socket::accepted(fd, false));
+        loop {
+            // Without it, rings are heard a little later.
+            let rung = match &socket {
+                Ok(socket) => socket.readable().await,
+                Err(_) => Err(io::ErrorKind::Unsupported.into()),
+            };
+            if rung.is_err() {
+                self.sleep(DEAF_NS).await;
+            }
+            if bell.heard() {
+                hear();
+            }
+        }
+    }
 }
+
+/// Between two looks at a bell that cannot be waited for.
+const DEAF_NS: Nanos = 5_000_000;
 
 /// A connected stream socket of monoio, TCP or unix.
 pub struct Socket {
@@ -371,6 +401,10 @@ impl Stream for Socket {
         }
     }
 
+    fn write_shared(&self, bytes: Bytes) -> impl Future<Output = (io::Result<usize>, Bytes)> {
+        self.run(self.stream().write(bytes))
+    }
+
     fn readable(&self) -> impl Future<Output = io::Result<()>> {
         self.run(self.stream().readable(false))
     }
@@ -419,12 +453,13 @@ impl Stream for Socket {
         peek::available(self.as_fd())
     }
 
-    fn push(&self, parts: [&[u8]; 2]) -> usize {
+    fn push(&self, parts: [&[u8]; 2], more: bool) -> usize {
         use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-        if !self.is_tcp {
+        if more && !self.is_tcp {
             return 0;
         }
-        let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let mut flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        flags.set(SendFlags::MORE, more);
         let parts = parts.map(io::IoSlice::new);
         // An error will be met by whoever writes.
         sendmsg(self, &parts, &mut SendAncillaryBuffer::default(), flags).unwrap_or(0)
@@ -460,41 +495,4 @@ impl Stream for Socket {
     fn splice_fd(&self) -> Option<BorrowedFd<'_>> {
         self.is_tcp.then(|| self.as_fd())
     }
-}
-
-/// The socket is held in non-blocking mode and nothing is there.
-pub fn would_block(result: &io::Result<usize>) -> bool {
-    result
-        .as_ref()
-        .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// Ends when the peer has closed; bytes that it sends meanwhile end the watch, not the wait.
-pub async fn closed<S: Stream>(stream: &S) {
-    if stream.readable().await.is_ok() && stream.peek() == Peek::Bytes {
-        // Bytes of the next request are in the way of the end behind them.
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Waits for two things at once, in one task: the first that is ready wins, `first` when both are.
-pub async fn race<A, B>(
-    first: impl Future<Output = A>,
-    second: impl Future<Output = B>,
-) -> Race<A, B> {
-    let mut first = pin!(first);
-    let mut second = pin!(second);
-    std::future::poll_fn(move |cx| {
-        if let Poll::Ready(a) = first.as_mut().poll(cx) {
-            return Poll::Ready(Race::First(a));
-        }
-        second.as_mut().poll(cx).map(Race::Second)
-    })
-    .await
-}
-
-#[derive(Debug)]
-pub enum Race<A, B> {
-    First(A),
-    Second(B),
 }

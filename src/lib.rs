@@ -14,6 +14,7 @@ pub mod timer; // deadlines of a shard
 pub mod backends; // what all shards know of the backends
 pub mod tables; // what is counted per client
 pub mod password; // the thread that compares passwords
+pub mod cache; // stored responses
 pub mod shared; // what more than one core can see
 pub mod shard; // what one core owns
 pub mod conn; // one client connection, first byte to last
@@ -32,6 +33,7 @@ pub mod hedge; // a second attempt beside a slow first one
 pub mod visit; // what a request holds while it is under way
 pub mod queue; // requests that wait for a connection
 pub mod connect; // a new connection to a backend
+pub mod wait; // for a stream, for two things at once
 pub mod upload; // the request's way to the backend
 pub mod receive; // the response's way to the client
 pub mod encode; // a response's way to the client through an encoder

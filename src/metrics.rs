@@ -65,6 +65,16 @@ metric_list! {
         Mirrored "corelane_mirrored_total" Some(("result", "answered")), "Copies of requests for a shadow cluster, by what became of them.";
         MirrorFailed "corelane_mirrored_total" Some(("result", "failed")), "Copies of requests for a shadow cluster, by what became of them.";
         MirrorDropped "corelane_mirrored_total" Some(("result", "dropped")), "Copies of requests for a shadow cluster, by what became of them.";
+        CacheHit "corelane_cache_requests_total" Some(("result", "hit")), "Requests of routes that cache, by what the cache did.";
+        CacheStale "corelane_cache_requests_total" Some(("result", "stale")), "Requests of routes that cache, by what the cache did.";
+        CacheMiss "corelane_cache_requests_total" Some(("result", "miss")), "Requests of routes that cache, by what the cache did.";
+        CacheExpired "corelane_cache_requests_total" Some(("result", "expired")), "Requests of routes that cache, by what the cache did.";
+        CacheRevalidated "corelane_cache_requests_total" Some(("result", "revalidated")), "Requests of routes that cache, by what the cache did.";
+        CacheCollapsed "corelane_cache_requests_total" Some(("result", "collapsed")), "Requests of routes that cache, by what the cache did.";
+        CacheBypass "corelane_cache_requests_total" Some(("result", "bypass")), "Requests of routes that cache, by what the cache did.";
+        CacheStored "corelane_cache_stored_total" None, "Responses stored.";
+        CacheUnstorable "corelane_cache_unstorable_total" None, "Responses that could have been stored, had they allowed it.";
+        CacheInvalidated "corelane_cache_invalidated_total" None, "Stored responses made invalid by requests.";
         Panics "corelane_panics_total" None, "Requests that ended in a panic of ours.";
     }
 }

@@ -7,16 +7,18 @@ use std::pin::pin;
 
 use crate::auth::{self, Denied};
 use crate::buf::Buf;
+use crate::cache::serve::Waited;
 use crate::conn::Busy;
 use crate::decide::{Decided, Job, Pause, decide_on};
 use crate::h1::body::{Decoder, Sink};
-use crate::io::{Io, Race, Stream, closed, race};
+use crate::io::{Io, Stream};
 use crate::metrics::Reason;
 use crate::password::Ticket;
 use crate::policy::Nanos;
 use crate::record::Record;
 use crate::relay::{self, Pace, Patience, WATCH_NS};
 use crate::timer::{Elapsed, NEVER, TICK_NS};
+use crate::wait::{Race, closed, race};
 
 /// Longest wait for the verdict on a password.
 const PASSWORD_NS: Nanos = 10_000_000_000;
@@ -41,6 +43,7 @@ impl<I: Io> Busy<'_, I> {
                     Race::Second(()) => Err(Reason::ClientAbort),
                 }
             }
+            Pause::Fill(version) => self.filled(&mut job, version).await,
             Pause::Body { bytes_max, expects } => {
                 let read = self.whole_body(&job, bytes_max, expects, record).await;
                 // What is left of it is not read.
@@ -58,6 +61,22 @@ impl<I: Io> Busy<'_, I> {
     async fn gone(&self) {
         self.shard.io.sleep(WATCH_NS).await;
         closed(self.client).await;
+    }
+
+    /// Waits for what another request fetches.
+    async fn filled(&self, job: &mut Job, version: u32) -> Result<(), Reason> {
+        let Some(caching) = &mut job.cache else {
+            return Ok(());
+        };
+        let Some((fill, until)) = caching.awaited(self.shard.timers.now()) else {
+            return Ok(());
+        };
+        match self.watch(&fill, version, until).await {
+            Waited::Changed => {}
+            Waited::ClientGone => return Err(Reason::ClientAbort),
+            Waited::Late => caching.gives_up(),
+        }
+        Ok(())
     }
 
     /// Waits for a point in time, unless the client goes away. As with a response, only after some silence: a client

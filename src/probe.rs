@@ -9,7 +9,8 @@ use crate::connect;
 use crate::h1::body::{Decoder, Sink};
 use crate::h1::head::{Slots, parse_response};
 use crate::h1::{Limits, Method};
-use crate::io::{Io, Race, Stream, race};
+use crate::io::{Io, Stream};
+use crate::wait::{Race, race};
 
 /// Most of an answer that is read: heads are bounded as those for clients are, and a body to be searched by this.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -5,6 +5,7 @@
 //! never looks complete: its last chunk or byte is sent only when it came.
 
 mod body;
+mod cache;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -12,19 +13,22 @@ use std::io;
 use std::pin::pin;
 
 use crate::buf::Buf;
+use crate::cache::caching::Caching;
+use crate::cache::lead::Judged;
 use crate::config::plan::{Nanos, Timeouts};
 use crate::decide::Job;
-use crate::encode::Encoding;
+use crate::encode::{Encoding, treat};
 use crate::h1::forward::{self, Edit, Reply};
 use crate::h1::head::{Scan, Slots, parse_response};
 use crate::h1::{Framing, Method, Reject, Version};
-use crate::io::{Io, Race, Stream, closed, race, would_block};
+use crate::io::{Io, Stream};
 use crate::metrics::Reason;
 use crate::record::Record;
 use crate::relay::{self, Cut, Patience, WATCH_NS};
 use crate::shard::Shard;
 use crate::throttle::Throttle;
 use crate::timer::{Elapsed, NEVER, Timer};
+use crate::wait::{Race, closed, race, would_block};
 
 /// Interim responses (1xx) before the final one. More is a backend gone wrong.
 const INTERIMS_MAX: u32 = 16;
@@ -70,6 +74,8 @@ pub enum Received {
     Silent(Reason),
     /// A final head came, whose status has the request tried again. Its connection is not used any more.
     Withheld(u16),
+    /// A final head came that changes what is stored: the client gets its response from there.
+    Kept(Kept),
     /// What came is no response; the client has seen nothing of it.
     Failed(Reason),
     ClientGone,
@@ -91,8 +97,21 @@ pub(crate) struct Final<'s> {
     pub(crate) encoding: Option<Box<Encoding<'s>>>,
 }
 
+/// What came with a head that changes what is stored.
+pub struct Kept {
+    pub judged: Judged,
+    pub status: u16,
+    pub framing: Framing,
+    pub backend_keep_alive: bool,
+    pub inbound: Buf,
+}
+
 enum Digest<'s> {
     More,
+    /// The status has the request tried again.
+    Withheld(u16),
+    /// The head was this long.
+    Kept(Kept, usize),
     /// An interim response is rendered; the head was this long.
     Interim(usize),
     Final(Final<'s>),
@@ -103,6 +122,10 @@ impl<I: Io> Receive<'_, I> {
         let mut inbound = self.shard.buf();
         let mut out = self.shard.buf();
         let received = match self.head(&mut inbound, &mut out).await {
+            Err(Received::Kept(kept)) => Received::Kept(Kept {
+                inbound: std::mem::take(&mut inbound),
+                ..kept
+            }),
             Err(received) => received,
             Ok(head) if head.status == 101 => match self.send(&mut out).await {
                 Err(received) => received,
@@ -144,8 +167,13 @@ impl<I: Io> Receive<'_, I> {
             let full = inbound.len() > limit;
             if !inbound.is_empty() && (first || full || scan.might_be_complete(inbound.pending())) {
                 first = false;
-                match self.digest(inbound.pending(), out) {
+                match self.digest(inbound.pending(), out, interims == 0) {
                     Err(reason) => return Err(Received::Failed(reason)),
+                    Ok(Digest::Withheld(status)) => return Err(Received::Withheld(status)),
+                    Ok(Digest::Kept(kept, head_len)) => {
+                        inbound.consume(head_len);
+                        return Err(Received::Kept(kept));
+                    }
                     Ok(Digest::Interim(head_len)) => {
                         inbound.consume(head_len);
                         (scan, first) = (Scan::new(), true);
@@ -156,14 +184,12 @@ impl<I: Io> Receive<'_, I> {
                         // Within an interim response nothing else may be said to the client, and the
                         // deadline is that of its write.
                         self.answering.set(!out.is_empty());
+                        if self.leads() {
+                            self.hint(out);
+                        }
                         self.send(out).await?;
                         self.answering.set(false);
                         continue;
-                    }
-                    Ok(Digest::Final(head))
-                        if head.status >= 400 && interims == 0 && (self.withhold)(head.status) =>
-                    {
-                        return Err(Received::Withheld(head.status));
                     }
                     Ok(Digest::Final(head)) => {
                         inbound.consume(head.head_len);
@@ -184,6 +210,17 @@ impl<I: Io> Receive<'_, I> {
                 );
             }
             self.read_head(inbound, interims == 0).await?;
+        }
+    }
+
+    /// Sends an interim response to the client of a request that fetches for others: at once or not at all, for they
+    /// do not wait for it. What the kernel took a part of is sent whole.
+    fn hint(&self, out: &mut Buf) {
+        let sent = self.client.push([out.pending(), &[]], false);
+        self.record.sent(sent as u64);
+        match sent {
+            0 => out.clear(),
+            sent => out.consume(sent),
         }
     }
 
@@ -223,8 +260,8 @@ impl<I: Io> Receive<'_, I> {
         }
     }
 
-    /// Parses what has come of a head and renders it for the client.
-    fn digest(&self, bytes: &[u8], out: &mut Buf) -> Result<Digest<'_>, Reason> {
+    /// Parses what has come of a head and renders it for the client. `untouched`: no interim response has come.
+    fn digest(&self, bytes: &[u8], out: &mut Buf, untouched: bool) -> Result<Digest<'_>, Reason> {
         let mut slots = Slots::new();
         let job = self.job;
         let parsed = parse_response(bytes, &self.shard.plan.limits, job.method, &mut slots)
@@ -244,9 +281,25 @@ impl<I: Io> Receive<'_, I> {
         if response.status == 101 && (!job.upgrade || response.upgrade.is_none()) {
             return Err(Reason::UpgradeRefused);
         }
+        if response.status >= 400 && untouched && (self.withhold)(response.status) {
+            return Ok(Digest::Withheld(response.status));
+        }
+        let mut lines = Vec::new();
+        if let Some(caching) = job.cache.as_deref()
+            && let Some(judged) = self.cache(caching, &response, &mut lines)
+        {
+            let kept = Kept {
+                judged,
+                status: response.status,
+                framing: response.framing,
+                backend_keep_alive: response.keep_alive,
+                inbound: Buf::default(),
+            };
+            return Ok(Digest::Kept(kept, response.head_len));
+        }
         // With the request still on its way, its rest would be taken for the next one (RFC 9112 section 9.6).
         let keep_alive = job.keep_alive && self.sent.get() && !self.shard.is_draining();
-        let treated = self.treat(&response);
+        let treated = treat(self.shard, job, self.authority(), &response);
         let reply_framing = forward::reply_framing(response.framing, job.version, keep_alive);
         let reply_framing = treated.framing(reply_framing);
         let drops = |name: &str| treated.drops(name);
@@ -261,6 +314,7 @@ impl<I: Io> Receive<'_, I> {
             via,
             date: &date,
             set_cookie: self.cookie.as_deref(),
+            lines: &lines,
             edit: treated.is_edited().then_some(Edit {
                 drops: &drops,
                 write: &write,
@@ -295,7 +349,7 @@ impl<I: Io> Receive<'_, I> {
             let buf = std::mem::take(inbound);
             let mut read = pin!(self.backend.read(buf));
             self.due.set(deadline);
-            let first = if self.sent.get() {
+            let first = if self.sent.get() && !self.leads() {
                 deadline.min(self.shard.timers.after(WATCH_NS))
             } else {
                 deadline
@@ -327,6 +381,17 @@ impl<I: Io> Receive<'_, I> {
         }
     }
 
+    /// The request fetches for the cache: its client's end does not end it.
+    fn leads(&self) -> bool {
+        self.job.cache.as_deref().is_some_and(Caching::leads)
+    }
+
+    /// Of the backend.
+    fn authority(&self) -> &str {
+        let backend = self.record.backend.get();
+        backend.map_or("", |id| &*self.shard.plan.backends[id.0 as usize].authority)
+    }
+
     fn is_due(&self) -> bool {
         self.shard.timers.now() >= self.due.get()
     }
@@ -343,7 +408,7 @@ impl<I: Io> Receive<'_, I> {
             return;
         }
         self.due.set(due);
-        let glance = if self.sent.get() {
+        let glance = if self.sent.get() && !self.leads() {
             timers.after(WATCH_NS)
         } else {
             NEVER

@@ -104,6 +104,8 @@ pub struct Record {
     pub response_body_bytes: Cell<u64>,
     pub backend: Cell<Option<BackendId>>,
     pub reused: Cell<bool>,
+    /// What the cache did; empty: there was none.
+    pub cache: Cell<&'static str>,
     pub retries: Cell<u32>,
     /// Attempts without an answer for the client; empty, and not allocated, for nearly all requests.
     attempted: RefCell<Vec<Attempted>>,
@@ -131,6 +133,7 @@ impl Record {
             response_body_bytes: Cell::new(0),
             backend: Cell::new(None),
             reused: Cell::new(false),
+            cache: Cell::new(""),
             retries: Cell::new(0),
             attempted: RefCell::default(),
             timed: Cell::new(false),
@@ -200,6 +203,9 @@ impl Record {
         if let Some(found) = job.found {
             shard.give_found(found);
         }
+        if let Some(caching) = job.cache {
+            shard.give_caching(caching);
+        }
     }
 
     fn log<I: Io>(&self, shard: &Shard<I>, peer: &Peer, job: Option<&Job>, duration_ns: Nanos) {
@@ -263,6 +269,7 @@ impl Record {
             user: found.map_or("", |found| &found.user),
             request_id: found.map_or("", |found| &found.request_id),
             trace_id: found.map_or("", |found| &found.trace_id),
+            cache: self.cache.get(),
             limit: found
                 .and_then(|found| found.limit)
                 .map_or("", |id| &*plan.rate_limits[id.0 as usize].name),

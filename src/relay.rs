@@ -12,8 +12,9 @@ use rustix::pipe::SpliceFlags;
 
 use crate::buf::Buf;
 use crate::config::plan::Nanos;
-use crate::io::{Race, Stream, closed, race, would_block};
+use crate::io::Stream;
 use crate::timer::{Elapsed, NEVER, Timer, Timers};
+use crate::wait::{Race, closed, race, would_block};
 
 /// From this many bytes on they are moved in the kernel. Chosen, not measured: a transfer costs six system calls, and
 /// 64 KiB were clearly cheaper spliced. The size from which it pays is still to be found.
@@ -289,7 +290,7 @@ impl<S: Stream> Transfer<'_, S> {
         let filled = self.fill(from, pipe, load);
         let mut pushed = match load.inside {
             0 => 0,
-            _ => self.to.push([ahead[0].pending(), ahead[1].pending()]),
+            _ => self.to.push([ahead[0].pending(), ahead[1].pending()], true),
         };
         for buf in ahead {
             let mine = pushed.min(buf.len());

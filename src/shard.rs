@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::backends::Balances;
-use crate::buf::{Buf, Free};
+use crate::buf::{Buf, Free, Spares};
+use crate::cache::caching::Caching;
+use crate::cache::watch::{self, Watches};
 use crate::codec::Encoders;
 use crate::config::plan::{Destination, Nanos, Plan};
 use crate::filters::Found;
@@ -101,10 +103,9 @@ pub struct Shard<I: Io> {
     pub idle_max: Vec<usize>,
     pub clock: RefCell<Clock>,
     wall: RefCell<Wall>,
-    #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
-    notes: RefCell<Vec<Box<Note>>>,
-    #[expect(clippy::vec_box, reason = "the allocations are what is kept for reuse")]
-    found: RefCell<Vec<Box<Found>>>,
+    notes: Spares<Note>,
+    found: Spares<Found>,
+    cachings: Spares<Caching>,
     /// Copies of requests under way.
     pub copies: Cell<Copies>,
     /// Indexed by `LimitId`; of the leased ones.
@@ -113,6 +114,8 @@ pub struct Shard<I: Io> {
     pub buffered: Cell<usize>,
     /// Tokens that were genuine lately.
     pub tokens: RefCell<Tokens>,
+    /// Requests that wait for what another fetches.
+    pub watches: Watches,
 }
 
 /// The wall clock, read once a tick; between ticks it follows the monotonic clock.
@@ -142,7 +145,7 @@ struct LogBatch {
 }
 
 /// Who is at the other end of a client connection, fixed when it is accepted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     pub ip: IpAddr,
     pub ip_text: Box<str>,
@@ -232,12 +235,14 @@ impl<I: Io> Shard<I> {
             idle_max: idle_max(&plan, shards),
             clock: RefCell::default(),
             wall: RefCell::default(),
-            notes: RefCell::default(),
-            found: RefCell::default(),
+            notes: Spares::default(),
+            found: Spares::default(),
+            cachings: Spares::default(),
             copies: Cell::default(),
             buffered: Cell::new(0),
             leases: shared.tables.leases(&plan, shards),
             tokens: RefCell::new(Tokens::new(&shared.secret)),
+            watches: Watches::default(),
             plan,
             io,
             metrics: Arc::clone(&shared.metrics[number]),
@@ -286,27 +291,31 @@ impl<I: Io> Shard<I> {
     /// An empty note for the access log, if there is one.
     pub fn note(&self) -> Option<Box<Note>> {
         self.log.as_ref()?;
-        Some(self.notes.borrow_mut().pop().unwrap_or_default())
+        Some(self.notes.take())
     }
 
     pub fn give_note(&self, note: Box<Note>) {
-        let mut notes = self.notes.borrow_mut();
-        if notes.len() < BUFS_MAX {
-            notes.push(note);
-        }
+        self.notes.give(note);
     }
 
     /// Nothing found yet.
     pub fn found(&self) -> Box<Found> {
-        self.found.borrow_mut().pop().unwrap_or_default()
+        self.found.take()
     }
 
     pub fn give_found(&self, mut found: Box<Found>) {
-        let mut list = self.found.borrow_mut();
-        if list.len() < BUFS_MAX {
-            found.clear();
-            list.push(found);
-        }
+        found.clear();
+        self.found.give(found);
+    }
+
+    /// Nothing known yet.
+    pub fn caching(&self) -> Box<Caching> {
+        self.cachings.take()
+    }
+
+    pub fn give_caching(&self, mut caching: Box<Caching>) {
+        caching.clear();
+        self.cachings.give(caching);
     }
 
     pub fn cluster_of(&self, backend: BackendId) -> ClusterId {
@@ -427,6 +436,7 @@ impl<I: Io> Shard<I> {
     /// must stop now.
     pub async fn tick(self: Rc<Self>) -> Stop {
         let mut ticks: u64 = 0;
+        watch::listen(&self);
         loop {
             self.io.sleep(TICK_NS).await;
             ticks += 1;

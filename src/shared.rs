@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
 use crate::backends::{Backends, Change};
+use crate::cache::Cache;
 use crate::config::plan::{Nanos, Plan};
 use crate::metrics::{Gauge, ShardMetrics};
 use crate::password::Passwords;
@@ -42,6 +43,10 @@ pub struct Shared {
     pub passwords: Option<Passwords>,
     /// Passwords that were right lately; see there.
     pub verified: Verified,
+    /// What is stored of responses, if a route stores any; see there.
+    pub cache: Option<Arc<Cache>>,
+    /// Entries of it that operators have purged: written and read by the admin thread.
+    pub purged: AtomicU64,
     /// Nobody outside knows it. Written once.
     pub secret: [u8; 32],
 }
@@ -78,6 +83,10 @@ impl Shared {
             tables: Tables::new(&plan, shards, &secret),
             passwords: None,
             verified: Verified::new(&secret),
+            cache: plan
+                .cache
+                .map(|budget| Arc::new(Cache::new(budget, shards, &secret))),
+            purged: AtomicU64::new(0),
             secret,
             plan,
         };

@@ -3,6 +3,7 @@
 //! Decides: what of an answer is kept. May not know: why it is asked. Invariant: a subrequest ends by its deadline; what
 //! it learns of a backend counts as with any request.
 
+use std::io;
 use std::pin::pin;
 
 use crate::buf::Buf;
@@ -174,7 +175,9 @@ async fn answer<I: Io>(
             }
             None => {
                 let untouched = inbound.is_empty() && interims == 0;
-                if read(stream, timer, question.until, limits.header_bytes, inbound).await? == 0 {
+                let read =
+                    read(stream, timer, question.until, limits.header_bytes, inbound).await?;
+                if read.unwrap_or(0) == 0 {
                     return Err((!untouched).then_some(Reason::BackendClosed));
                 }
             }
@@ -195,11 +198,14 @@ async fn answer<I: Io>(
             answer.cut = true;
             break;
         }
-        if !decoder.is_done() && read(stream, timer, question.until, 0, inbound).await? == 0 {
-            if decoder.eof() {
-                break;
-            }
-            return Err(Some(Reason::BackendClosed));
+        if decoder.is_done() {
+            break;
+        }
+        match read(stream, timer, question.until, 0, inbound).await? {
+            Ok(0) if decoder.eof() => break,
+            // A reset is no end: a body without length would seem whole.
+            Ok(0) | Err(_) => return Err(Some(Reason::BackendClosed)),
+            Ok(_) => {}
         }
     }
     Ok((status, keep_alive, answer))
@@ -211,7 +217,7 @@ async fn read<S: Stream>(
     until: Nanos,
     head_bytes_max: usize,
     inbound: &mut Buf,
-) -> Result<usize, Option<Reason>> {
+) -> Result<io::Result<usize>, Option<Reason>> {
     if inbound.spare() == 0 {
         // One byte beyond the limit lets the parser see that a head is too long.
         inbound.reserve((head_bytes_max + 1).saturating_sub(inbound.len()).max(1));
@@ -221,5 +227,5 @@ async fn read<S: Stream>(
         return Err(Some(Reason::FirstByteTimeout));
     };
     *inbound = back;
-    Ok(result.unwrap_or(0))
+    Ok(result)
 }

@@ -6,8 +6,9 @@
 use std::cell::Cell;
 
 use crate::config::plan::Nanos;
-use crate::io::{Io, Race, race};
+use crate::io::Io;
 use crate::shard::Shard;
+use crate::wait::{Race, race};
 
 const SECOND_NS: u128 = 1_000_000_000;
 

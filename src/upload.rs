@@ -7,13 +7,14 @@ use crate::buf::Buf;
 use crate::decide::Job;
 use crate::h1::Framing;
 use crate::h1::body::{Decoder, Sink};
-use crate::io::{Io, Stream, would_block};
+use crate::io::{Io, Stream};
 use crate::metrics::{Counter, Reason};
 use crate::record::Record;
 use crate::relay::{self, Cut, Pace, Patience, SPLICE_MIN, Transfer};
 use crate::shard::{LARGE_BYTES, Shard};
 use crate::throttle::Throttle;
 use crate::timer::Timer;
+use crate::wait::would_block;
 
 pub struct Upload<'u, I: Io> {
     pub shard: &'u Shard<I>,

@@ -21,7 +21,7 @@ pub struct Visit<'s, I: Io> {
     shard: &'s Shard<I>,
     pub backend: BackendId,
     /// The cluster's policy looks at the load.
-    counted: bool,
+    counted: Cell<bool>,
     /// A trial of a half-open backend that has no verdict yet.
     trial: Cell<Option<Trial>>,
 }
@@ -35,15 +35,15 @@ impl<'s, I: Io> Visit<'s, I> {
         Visit {
             shard,
             backend,
-            counted,
+            counted: Cell::new(counted),
             trial: Cell::new(trial),
         }
     }
 
     /// The request goes elsewhere.
-    pub fn leave(&mut self) {
+    pub fn leave(&self) {
         let backends = &self.shard.shared.backends;
-        if std::mem::take(&mut self.counted) {
+        if self.counted.take() {
             backends.load_sub(self.backend);
         }
         if let Some(trial) = self.trial.take() {

@@ -66,6 +66,10 @@ const DOORS: &[(&[&str], &[Listed])] = &[
                 "connects from an address of its choice, which no shard does",
             ),
             ("src/conn.rs", "names one error of the kernel: cancelled"),
+            (
+                "src/cache/bell.rs",
+                "a descriptor that other threads write to",
+            ),
             ("src/io.rs", "the one door of a shard to the outside"),
             ("src/listen.rs", "options of listening sockets"),
             ("src/machine.rs", "descriptor limits"),

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::config::plan::Nanos;
-use crate::io::{Io, race};
+use crate::io::Io;
+use crate::wait::race;
 
 use super::alarm::Alarm;
 use super::load::Schedule;

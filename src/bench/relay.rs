@@ -19,9 +19,10 @@ use crate::buf::Buf;
 use crate::cli::Exit;
 use crate::config::plan::{Engine, Listen, Nanos};
 use crate::engine::{self, Chosen};
-use crate::io::{Io, MonoioIo, Race, Socket, Stream, Target, process_start, race};
+use crate::io::{Io, MonoioIo, Socket, Stream, Target, process_start};
 use crate::listen::{self, Listener};
 use crate::machine;
+use crate::wait::{Race, race};
 
 /// The size of the proxy's buffers.
 const SMALL_BYTES: usize = 8 * 1024;

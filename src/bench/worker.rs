@@ -14,7 +14,8 @@ use std::sync::Arc;
 use crate::buf::{Buf, Free};
 use crate::config::plan::Nanos;
 use crate::engine::Chosen;
-use crate::io::{Io, MonoioIo, Peek, Race, Socket, Stream, race};
+use crate::io::{Io, MonoioIo, Peek, Socket, Stream};
+use crate::wait::{Race, race};
 
 use super::address::Head;
 use super::load::{Config, Judged, Load};

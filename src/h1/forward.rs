@@ -380,6 +380,8 @@ pub struct Reply<'a> {
     pub date: &'a str,
     /// A Set-Cookie field of ours.
     pub set_cookie: Option<&'a str>,
+    /// Further fields of ours, each with its line end.
+    pub lines: &'a [u8],
     pub edit: Option<Edit<'a>>,
 }
 
@@ -397,6 +399,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, with: &Reply<'_>
     if let Some(edit) = with.edit {
         (edit.write)(out);
     }
+    out.extend_from_slice(with.lines);
     via(out, response.version, with.via);
     match with.framing {
         Framing::None => bodiless_length(out, response, with.head_request),
@@ -410,6 +413,20 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, with: &Reply<'_>
         field(out, "Connection: ", b"close");
     } else if with.client_version == Version::Http10 {
         field(out, "Connection: ", b"keep-alive");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the head under which a response is stored: what says how the message was sent is left out, and so is its age,
+/// which will be another. `date`: of its arrival, if it has none.
+pub fn stored(out: &mut Vec<u8>, response: &Response<'_, '_>, date: &str) {
+    status_line(out, response);
+    let (head, headers, kinds) = (response.head, response.headers, response.kinds);
+    copy_fields(out, head, headers, kinds, |name, kind| {
+        passes_in_response(kind) && !name.eq_ignore_ascii_case("age")
+    });
+    if !response.kinds.contains(&Kind::Date) {
+        field(out, "Date: ", date.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -46,6 +46,8 @@ pub struct AccessLine<'a> {
     pub request_id: &'a str,
     /// Of `traceparent`.
     pub trace_id: &'a str,
+    /// What the cache did; empty: there was none.
+    pub cache: &'a str,
     /// The rate limit that has refused the request.
     pub limit: &'a str,
 }
@@ -210,6 +212,7 @@ fn json_line(out: &mut Vec<u8>, line: &AccessLine<'_>, clock: &mut Clock) {
     text(out, b",\"user.name\":\"", line.user.as_bytes());
     text(out, b",\"request_id\":\"", line.request_id.as_bytes());
     text(out, b",\"trace_id\":\"", line.trace_id.as_bytes());
+    text(out, b",\"cache\":\"", line.cache.as_bytes());
     out.extend_from_slice(b"}\n");
 }
 
@@ -366,6 +369,7 @@ mod tests {
         user: "",
         request_id: "",
         trace_id: "",
+        cache: "",
         limit: "",
     };
 

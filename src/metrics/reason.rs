@@ -140,6 +140,8 @@ reasons! {
     AuthDenied "auth_denied" 403 None;
     /// The auth server gave no answer.
     AuthUnavailable "auth_unavailable" 503 None;
+    /// The client wants a stored response, and there is none.
+    OnlyIfCached "only_if_cached" 504 None;
     /// The client went away before its response was complete.
     ClientAbort "client_abort" 499 None;
     /// The client did not take its response.

@@ -70,6 +70,7 @@ pub fn render(out: &mut String, shared: &Shared, ledger: &Ledger, info: &Info, n
     standing::per_backend(&mut families, shared, ledger);
     families.push(by_shard(shards));
     families.push(standing::stuck(shared, now));
+    cache(&mut families, shared);
     per_process(&mut families, info, Process::read());
     // Clusters may be without backends, and a family without samples is an error to the encoder.
     families.retain(|family| !family.get_metric().is_empty());
@@ -232,6 +233,49 @@ fn by_shard(shards: &[Arc<ShardMetrics>]) -> MetricFamily {
         MetricType::COUNTER,
         samples.collect(),
     )
+}
+
+/// What is stored; nothing where no route caches.
+fn cache(families: &mut Vec<MetricFamily>, shared: &Shared) {
+    let table = shared.cache.as_ref().map(|cache| cache.table.figures());
+    let figures = table.unwrap_or_default();
+    let purged = shared.purged.load(Ordering::Relaxed);
+    let (counter, gauge) = (MetricType::COUNTER, MetricType::GAUGE);
+    for (name, help, kind, value) in [
+        (
+            "corelane_cache_entries",
+            "Entries of the cache.",
+            gauge,
+            figures.entries,
+        ),
+        (
+            "corelane_cache_bytes",
+            "Memory of what is stored, being fetched to be stored, or still read.",
+            gauge,
+            figures.bytes,
+        ),
+        (
+            "corelane_cache_bytes_max",
+            "Most memory that the cache takes.",
+            gauge,
+            figures.bytes_max,
+        ),
+        (
+            "corelane_cache_evictions_total",
+            "Entries that made room for others.",
+            counter,
+            figures.evictions,
+        ),
+        (
+            "corelane_cache_purged_total",
+            "Entries that operators have purged.",
+            counter,
+            purged,
+        ),
+    ] {
+        let samples = vec![sample(kind, &[], value as f64)];
+        families.push(family(name, help, kind, samples));
+    }
 }
 
 fn per_process(families: &mut Vec<MetricFamily>, info: &Info, process: Process) {

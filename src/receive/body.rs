@@ -106,7 +106,7 @@ impl<I: Io> Receive<'_, I> {
             .extend_from_slice(&inbound.pending()[..verbatim]);
         inbound.consume(verbatim);
         if is_last {
-            let pushed = self.client.push([out.pending(), &[]]);
+            let pushed = self.client.push([out.pending(), &[]], true);
             self.record.sent(pushed as u64);
             out.consume(pushed);
             // Not left to closing: with bytes of the client unread that is a reset, and takes back what is unsent.

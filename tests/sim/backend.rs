@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use corelane::config::plan::Nanos;
-use corelane::io::{Race, race};
+use corelane::wait::{Race, race};
 
 use crate::http::{Body, Gone, Wire};
 use crate::model::{Answer, Ask, Ledger, chunked, payload, request_body};

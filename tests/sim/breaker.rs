@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corelane::config::plan::Nanos;
-use corelane::io::{Race, race};
 use corelane::policy::BackendId;
 use corelane::policy::health::Standing;
 use corelane::shared::Shared;
+use corelane::wait::{Race, race};
 
 use crate::http::{Body, Wire};
 use crate::net::{Door, SimStream, Weather};

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use corelane::config::plan::Nanos;
-use corelane::io::{Race, race};
+use corelane::wait::{Race, race};
 
 use crate::backend::TUNNEL_UP_BYTES;
 use crate::http::{Body, Gone, Head, Wire};

@@ -118,9 +118,9 @@ impl<'s> Wire<'s> {
         let received = {
             let receive = self.stream.receive(most);
             let wait = patience(&self.world, ns);
-            match corelane::io::race(receive, wait).await {
-                corelane::io::Race::First(received) => received,
-                corelane::io::Race::Second(()) => return Err(Gone::Hang),
+            match corelane::wait::race(receive, wait).await {
+                corelane::wait::Race::First(received) => received,
+                corelane::wait::Race::Second(()) => return Err(Gone::Hang),
             }
         };
         match received {

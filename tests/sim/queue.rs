@@ -7,8 +7,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use corelane::config::plan::Nanos;
-use corelane::io::{Race, race};
 use corelane::policy::ClusterId;
+use corelane::wait::{Race, race};
 
 use crate::http::{Body, Wire};
 use crate::net::{Door, SimStream, Weather};

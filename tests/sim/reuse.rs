@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use corelane::io::{Race, race};
 use corelane::metrics::Counter;
+use corelane::wait::{Race, race};
 
 use crate::found::{by_hand, raw, stage};
 use crate::http::{Body, Wire};

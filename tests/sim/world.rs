@@ -83,6 +83,8 @@ struct Inner {
     sender: Sender<usize>,
     woken: Receiver<usize>,
     trace: Cell<u64>,
+    /// Is called after each turn of a task.
+    look: RefCell<Option<Rc<dyn Fn()>>>,
     loud: bool,
 }
 
@@ -104,6 +106,7 @@ impl World {
             sender,
             woken,
             trace: Cell::new(0xcbf2_9ce4_8422_2325),
+            look: RefCell::default(),
             loud: std::env::var_os("SIM_LOUD").is_some(),
         }))
     }
@@ -173,6 +176,11 @@ impl World {
         self.0.ready.borrow_mut().push(task);
     }
 
+    /// Calls `look` after each turn of a task: what it checks holds always.
+    pub fn always(&self, look: impl Fn() + 'static) {
+        *self.0.look.borrow_mut() = Some(Rc::new(look));
+    }
+
     /// Wakes at or after a time.
     pub fn wake_at(&self, at: Nanos, waker: &Waker) {
         let serial = self.0.serial.get();
@@ -202,6 +210,10 @@ impl World {
             self.collect();
             if let Some(task) = self.pick() {
                 self.poll(task);
+                let look = self.0.look.borrow().clone();
+                if let Some(look) = look {
+                    look();
+                }
                 continue;
             }
             if done() {
@@ -232,7 +244,10 @@ impl World {
 
     fn collect(&self) {
         let mut tasks = self.0.tasks.borrow_mut();
-        for task in self.0.woken.try_iter() {
+        let mut woken: Vec<usize> = self.0.woken.try_iter().collect();
+        // Whoever wakes many at once may do so in any order: it hangs on addresses in memory.
+        woken.sort_unstable();
+        for task in woken {
             if let Some(slot) = tasks.get_mut(task)
                 && slot.future.is_some()
                 && !std::mem::replace(&mut slot.queued, true)

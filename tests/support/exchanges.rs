@@ -20,6 +20,8 @@ response_remove = ["Server"]
 security = true
 "#;
 
+const CACHE: &str = "[cache]\nenabled = true\n";
+
 const ASKING: &str =
     "GET / HTTP/1.1\r\nHost: www.example.org\r\nOrigin: https://app.example.org\r\n\r\n";
 
@@ -33,6 +35,19 @@ fn body(bytes: usize) -> Vec<u8> {
 fn answer(body_bytes: usize) -> Vec<u8> {
     let head = RESPONSE.replace("4096", &body_bytes.to_string());
     [head.into_bytes(), body(body_bytes)].concat()
+}
+
+/// One that is stored.
+fn storable(body_bytes: usize) -> Vec<u8> {
+    let answer = answer(body_bytes);
+    let split = answer
+        .windows(4)
+        .position(|bytes| bytes == b"\r\n\r\n")
+        .unwrap_or(0);
+    let head = String::from_utf8_lossy(&answer[..split]);
+    let head = head.replace("private, max-age=0", "max-age=1000000000");
+    let head = head.replace("Vary: Accept-Encoding\r\n", "");
+    [head.as_bytes(), &answer[split..]].concat()
 }
 
 fn upload(body_bytes: usize) -> Vec<u8> {
@@ -49,17 +64,23 @@ fn chunked() -> Vec<u8> {
 }
 
 /// Everything that is measured.
-pub(crate) fn all() -> [Exchange; 8] {
+pub(crate) fn all() -> [Exchange; 10] {
     let exchange = |name, request: &[u8], response| Exchange {
         name,
         request: request.to_vec(),
         response,
         is_logged: name == "logged",
-        filters: if name == "filtered" { FILTERS } else { "" },
+        filters: match name {
+            "filtered" => FILTERS,
+            "hit" | "private" => CACHE,
+            _ => "",
+        },
     };
     [
         exchange("get", SMALL.as_bytes(), answer(100)),
         exchange("filtered", ASKING.as_bytes(), answer(100)),
+        exchange("hit", SMALL.as_bytes(), storable(4096)),
+        exchange("private", SMALL.as_bytes(), answer(100)),
         exchange("browser", BROWSER.as_bytes(), answer(4096)),
         exchange("logged", BROWSER.as_bytes(), answer(4096)),
         exchange("held", &upload(2048), answer(100)),

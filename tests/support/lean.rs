@@ -14,7 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use corelane::buf::Buf;
+use corelane::cache::bell::Bell;
 use corelane::config::plan::Nanos;
 use corelane::config::{self, Source};
 use corelane::conn;
@@ -158,6 +160,12 @@ impl End {
         }
     }
 
+    /// The client has got so many bytes.
+    fn count(&self, bytes: usize) {
+        let received_bytes = &self.world.received_bytes;
+        received_bytes.set(received_bytes.get() + bytes as u64);
+    }
+
     /// Lets the client begin its next request.
     fn begin(&self) {
         let world = &*self.world;
@@ -171,6 +179,15 @@ impl End {
             Side::Backend => {}
         }
     }
+}
+
+async fn second_poll() {
+    let mut turned = false;
+    poll_fn(|_| match std::mem::replace(&mut turned, true) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
 }
 
 /// What of a message comes next: of `all`, from `from` on.
@@ -206,24 +223,21 @@ impl Stream for End {
     fn cancel_read(&self) {}
 
     async fn write(&self, mut buf: Buf, most: usize) -> (io::Result<usize>, Buf) {
-        let mut turned = false;
-        poll_fn(|_| match std::mem::replace(&mut turned, true) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        })
-        .await;
+        second_poll().await;
         let bytes = &buf.pending()[..most];
-        let world = &*self.world;
         match self.side {
-            Side::Client => {
-                let received_bytes = world.received_bytes.get() + bytes.len() as u64;
-                world.received_bytes.set(received_bytes);
-            }
-            Side::Backend if bytes.ends_with(REQUEST_END) => world.answered.set(0),
+            Side::Client => self.count(bytes.len()),
+            Side::Backend if bytes.ends_with(REQUEST_END) => self.world.answered.set(0),
             Side::Backend => {}
         }
         buf.consume(most);
         (Ok(most), buf)
+    }
+
+    async fn write_shared(&self, bytes: Bytes) -> (io::Result<usize>, Bytes) {
+        second_poll().await;
+        self.count(bytes.len());
+        (Ok(bytes.len()), bytes)
     }
 
     fn read_now(&self, _buf: &mut Buf) -> io::Result<usize> {
@@ -252,7 +266,7 @@ impl Stream for End {
         0
     }
 
-    fn push(&self, _parts: [&[u8]; 2]) -> usize {
+    fn push(&self, _parts: [&[u8]; 2], _more: bool) -> usize {
         0
     }
 
@@ -295,5 +309,9 @@ impl Io for Lean {
 
     fn spawn(&self, _task: impl Future<Output = ()> + 'static) {
         unreachable!("a connection starts no tasks");
+    }
+
+    async fn listen(&self, _bells: Arc<[Bell]>, _shard: usize, _hear: impl Fn()) {
+        pending().await
     }
 }

@@ -270,6 +270,7 @@ const REPLY: Reply<'static> = Reply {
     via: "corelane",
     date: "Thu, 01 Jan 1970 00:00:00 GMT",
     set_cookie: None,
+    lines: b"",
     edit: None,
 };
 
