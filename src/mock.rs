@@ -8,6 +8,7 @@ mod behaviour;
 mod chunked;
 mod conn;
 mod fast;
+mod fields;
 
 use std::fs;
 use std::io;
@@ -373,6 +374,8 @@ mod tests {
             ("/chunked/5?size=1048577", 400),
             ("/__health/99", 400),
             ("/upgrade", 426),
+            ("/bytes/5?header=A", 400),
+            ("/upgrade?header=Connection:close", 400),
         ] {
             let (head, body) = get(target);
             assert!(
@@ -380,6 +383,25 @@ mod tests {
                 "{target}: {head}"
             );
             assert_eq!(body.is_empty(), matches!(status, 204 | 304), "{target}");
+        }
+    }
+
+    #[test]
+    fn answers_have_the_fields_that_are_wanted_and_know_their_tag() {
+        let target = "/bytes/3?header=Cache-Control:%20max-age%3D60&header=ETag:%20%22a%22";
+        let (head, body) = get(target);
+        assert!(
+            head.contains("\r\nCache-Control: max-age=60\r\nETag: \"a\"\r\n"),
+            "{head}"
+        );
+        assert_eq!(body.len(), 3);
+        for (tag, status) in [("\"a\"", 304), ("\"b\", \"a\"", 304), ("\"b\"", 200)] {
+            let (head, body) = ask(&format!(
+                "GET {target} HTTP/1.1\r\nHost: a\r\nIf-None-Match: {tag}\r\n\r\n"
+            ));
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            assert!(head.contains("\r\nETag: \"a\""), "{head}");
+            assert_eq!(body.is_empty(), status == 304);
         }
     }
 
@@ -643,6 +665,7 @@ mod tests {
             ("/cache/a?4k", 200, 100, true),
             ("/cache/a/b", 200, 100, true),
             ("/cache/a/4k", 200, 4096, true),
+            ("/cache/a/64k", 200, 65_536, true),
         ] {
             let output = exchange_with(address, &format!("GET {target} HTTP/1.1\r\n\r\n"));
             assert!(

@@ -8,6 +8,7 @@ use monoio::time::sleep;
 
 use super::behaviour::{Behaviour, Failure};
 use super::conn::{Body, Conn, Head};
+use super::fields::{Fields, wanted};
 
 const DELAY_MS_MAX: u64 = 60_000;
 const BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
@@ -56,7 +57,7 @@ enum Action {
     Early,
     Upgrade,
     Control(Control),
-    /// One of the above with a number that is none, or is out of bounds.
+    /// One of the above with a number that is none, or is out of bounds, or with a field that is none.
     Wrong,
 }
 
@@ -135,6 +136,7 @@ pub(super) async fn serve(
             conn: &mut conn,
             behaviour,
             head,
+            fields: Fields::new(),
         };
         exchange.run().await?;
         if !exchange.head.keep_alive {
@@ -149,11 +151,19 @@ struct Exchange<'c, S> {
     conn: &'c mut Conn<S>,
     behaviour: &'c Behaviour,
     head: Head,
+    /// Those that the request wants to see.
+    fields: Fields,
 }
 
 impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
     async fn run(&mut self) -> io::Result<()> {
-        let action = Action::of(&self.head.target);
+        let action = match wanted(&self.head.target) {
+            Some(fields) => {
+                self.fields = fields;
+                Action::of(&self.head.target)
+            }
+            None => Action::Wrong,
+        };
         let is_control = matches!(action, Action::Control(_));
         if !is_control {
             self.behaviour.note(&self.head.method, &self.head.target)?;
@@ -185,6 +195,9 @@ impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
                 return self.fail().await;
             }
         }
+        if self.is_known() {
+            return self.text(304, "").await;
+        }
         match action {
             Action::Describe => self.describe(body_bytes).await,
             Action::Delay { delay_ms } => {
@@ -203,8 +216,19 @@ impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
             }
             Action::Upgrade => self.upgrade().await,
             Action::Control(control) => self.control(control).await,
-            Action::Wrong => self.text(400, "number missing or out of bounds\n").await,
+            Action::Wrong => {
+                self.text(400, "a number or field is missing or out of bounds\n")
+                    .await
+            }
         }
+    }
+
+    /// Whether the request names the tag that it wants in its answer.
+    fn is_known(&self) -> bool {
+        let is_tag = |(name, _): &&(String, String)| name.eq_ignore_ascii_case("etag");
+        let tag = self.fields.iter().find(is_tag);
+        let known = self.head.if_none_match.as_deref().unwrap_or_default();
+        tag.is_some_and(|(_, tag)| known.split(',').any(|known| known.trim() == tag))
     }
 
     async fn control(&mut self, control: Control) -> io::Result<()> {
@@ -435,7 +459,8 @@ impl<S: AsyncReadRent + AsyncWriteRent> Exchange<'_, S> {
             "HTTP/1.1 {status} {}\r\nX-Backend: {name}\r\n",
             reason.unwrap_or_default()
         );
-        for (name, value) in fields {
+        let wanted = self.fields.iter().map(|(name, value)| (&**name, &**value));
+        for (name, value) in fields.iter().copied().chain(wanted) {
             out.push_str(&format!("{name}: {value}\r\n"));
         }
         match coding {

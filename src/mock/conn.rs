@@ -35,6 +35,7 @@ pub(super) struct Head {
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
     pub(super) upgrade: Option<String>,
+    pub(super) if_none_match: Option<String>,
     pub(super) body: Body,
 }
 
@@ -249,6 +250,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Head, usize)>> {
         keep_alive,
         expects_continue: names(&field("expect"), "100-continue"),
         upgrade: field("upgrade"),
+        if_none_match: field("if-none-match"),
         body,
     };
     Ok(Some((head, head_bytes)))

@@ -29,6 +29,7 @@ pub(super) struct Answers {
     huge: Answer,
     cached_small: Answer,
     cached_page: Answer,
+    cached_large: Answer,
     unknown: Answer,
     /// Requests answered, without those for the count itself.
     count: Cell<u64>,
@@ -74,6 +75,7 @@ impl Answers {
             huge: plain(10 * 1024 * 1024),
             cached_small: cached(100),
             cached_page: cached(4 * 1024),
+            cached_large: cached(64 * 1024),
             unknown: Answer::new(name, 404, "Content-Length: 0", b""),
             count: Cell::new(0),
             head_end: Finder::new(b"\r\n\r\n"),
@@ -87,6 +89,7 @@ impl Answers {
         if path.starts_with(CACHED) {
             return Some(match last {
                 b"4k" => self.cached_page,
+                b"64k" => self.cached_large,
                 _ => self.cached_small,
             });
         }
