@@ -1,15 +1,17 @@
-//! The admin listener: health, metrics, and what an operator sees and does of the backends.
+//! The admin listener: health, metrics, and what an operator sees and does of the backends and of the cache.
 //!
 //! Decides: what an operator's or orchestrator's request gets. Runs on its own thread, so that neither a scrape
 //! nor whoever stalls it costs a shard anything. May not know: how shards work; it reads their counters.
 //! Invariant: a bounded number of connections, each with a bounded head and a deadline for each step. No request
 //! body is ever read: a request that announces one is answered, and its connection closed.
 //!
-//! Reading order: `serve` below, `parse` (what is asked), `answer`, `backends` and `why` (what is told), `stream`
-//! (events); `client` is the other end, `corelane backends`.
+//! Reading order: `serve` below, `parse` (what is asked), `answer`, `backends`, `why` and `cache` (what is told), `stream`
+//! (events); `client` is the other end, `corelane backends` and
+//! `corelane cache`.
 
 mod answer;
 mod backends;
+mod cache;
 pub mod client;
 mod parse;
 mod stream;
@@ -51,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REPORT_PAUSE: Duration = Duration::from_millis(5);
 const REPORT_LOOKS: u32 = 100;
 
-/// What the admin thread may see, and change of backends.
+/// What the admin thread may see, and change of backends and of the cache.
 pub struct AdminState {
     pub shared: Arc<Shared>,
     pub ledger: Arc<Ledger>,
@@ -211,6 +213,10 @@ async fn serve(mut stream: TcpStream, from: SocketAddr, state: &AdminState) -> i
                     reported(state, id).await;
                     Answer::of(asked.form, backends::one(state, id, asked.form))
                 }
+                Err(refusal) => Answer::refused(refusal),
+            },
+            Ask::Purge(what) => match cache::purge(state, from, what) {
+                Ok(count) => Answer::of(asked.form, cache::purged(state, count, asked.form)),
                 Err(refusal) => Answer::refused(refusal),
             },
             Ask::Events if asked.head_only => {
@@ -380,7 +386,7 @@ cluster = "web"
                 "GET",
                 "/",
                 404,
-                "not found; there are /healthz, /readyz, /metrics, /backends, /why, /events\n",
+                "not found; there are /healthz, /readyz, /metrics, /backends, /why, /events, /cache, /cache/purge\n",
             ),
         ] {
             state.set_phase(phase);

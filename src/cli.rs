@@ -5,6 +5,7 @@
 
 mod backends;
 mod bench;
+mod cache;
 mod flag;
 pub mod text;
 
@@ -13,7 +14,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::admin::client::Args as BackendsArgs;
+use crate::admin::client::Args as AdminArgs;
 use crate::bench::Args as BenchArgs;
 use crate::bench::compare::Args as CompareArgs;
 use crate::config::kinds::{LEVEL_NAMES, LEVELS};
@@ -71,7 +72,9 @@ pub enum Command {
         to: SocketAddr,
     },
     /// Asks a running proxy, or tells it what to do with a backend.
-    Backends(BackendsArgs),
+    Backends(AdminArgs),
+    /// Asks a running proxy what it has stored, or makes it forget.
+    Cache(AdminArgs),
     Version,
     Help,
 }
@@ -118,11 +121,12 @@ enum Verb {
     Mock,
     Bench,
     Backends,
+    Cache,
     Version,
     Help,
 }
 
-const VERBS: [(&str, Verb); 9] = [
+const VERBS: [(&str, Verb); 10] = [
     ("run", Verb::Run),
     ("check", Verb::Check),
     ("config", Verb::Config),
@@ -130,6 +134,7 @@ const VERBS: [(&str, Verb); 9] = [
     ("mock", Verb::Mock),
     ("bench", Verb::Bench),
     ("backends", Verb::Backends),
+    ("cache", Verb::Cache),
     ("version", Verb::Version),
     ("help", Verb::Help),
 ];
@@ -183,6 +188,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, U
             }
         },
         Verb::Backends => Command::Backends(flags.backends(&mut words)?),
+        Verb::Cache => Command::Cache(flags.cache(&mut words)?),
         Verb::Version => Command::Version,
         Verb::Help => Command::Help,
     };
@@ -248,7 +254,8 @@ fn split(arguments: impl IntoIterator<Item = OsString>) -> Result<Words, Usage> 
             return Err(usage(format!("--{} is given twice", flag.long())));
         }
         // A load test's result goes to a file, what a proxy says to standard output.
-        let is_switch = flag == Flag::Json && found.verb == Some(Verb::Backends);
+        let tells = matches!(found.verb, Some(Verb::Backends | Verb::Cache));
+        let is_switch = flag == Flag::Json && tells;
         let value = if flag.takes_value() && !is_switch {
             parser
                 .value()

@@ -33,7 +33,7 @@ fn dispatch(command: Command) -> u8 {
         Command::Bench(args) => bench::command(&args).code(),
         Command::Compare(args) => bench::compare::command(&args).code(),
         Command::Relay { listen, to } => bench::relay::command(listen, to).code(),
-        Command::Backends(args) => admin::client::command(&args).code(),
+        Command::Backends(args) | Command::Cache(args) => admin::client::command(&args).code(),
         Command::Version => print(&format!("{}\n", version::line())).code(),
         Command::Help => print(cli::HELP).code(),
     }

@@ -10,7 +10,7 @@ use crate::policy::health::{Mode, Standing};
 use crate::shared::Shared;
 
 use super::parse::{Form, Look, Refusal};
-use super::{AdminState, Phase, backends, why};
+use super::{AdminState, Phase, backends, cache, why};
 
 /// What the client gets.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ impl Answer {
             Look::Backends(which) => {
                 backends::list(state, which, form).map(|body| Answer::of(form, body))
             }
+            Look::Cache => cache::figures(state, form).map(|body| Answer::of(form, body)),
             Look::Why(which) => why::tell(state, which, form).map(|body| Answer::of(form, body)),
         };
         found.unwrap_or_else(Answer::refused)

@@ -1,4 +1,4 @@
-//! The other end of the admin listener: `corelane backends`.
+//! The other end of the admin listener: `corelane backends` and `corelane cache`.
 //!
 //! Decides: whom to ask, and the exit code. May not know: what an answer means, but for one number that `--wait` waits
 //! for. Invariant: each step has a deadline, and what is read is bounded; whatever goes wrong is one line.
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::cache::purge::Purge;
 use crate::cli::text::{ConfigText, environment};
 use crate::cli::{Exit, RunArgs};
 use crate::config;
@@ -16,11 +17,14 @@ use crate::config::plan::Nanos;
 use crate::io::{Io, MonoioIo, process_start};
 use crate::policy::health::Mode;
 
-/// To connect, to send, and for each read of an answer.
+/// To connect, to send, and for each read of most answers.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A stream of events that is silent for longer than this has lost its other end: there are comments every 15 s.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// For the answer to a purge: it comes when every entry has been looked at.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A table of ten thousand backends has some MiB.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -59,6 +63,8 @@ pub enum What {
         weight: u32,
     },
     Events,
+    Cache,
+    Purge(Purge),
 }
 
 /// What went wrong, and how the process ends for it.
@@ -91,6 +97,15 @@ fn run(args: &Args) -> Result<(), Trouble> {
     let admin = Admin {
         address: address(args)?,
         json: args.json,
+        answer_timeout: match args.what {
+            What::Purge(_) => PURGE_TIMEOUT,
+            What::List
+            | What::Why(_)
+            | What::Mode { .. }
+            | What::Weight { .. }
+            | What::Events
+            | What::Cache => STEP_TIMEOUT,
+        },
     };
     let cluster = args.cluster.as_deref();
     let target = |path: &str, parameters: &[(&str, Option<&str>)]| {
@@ -124,6 +139,11 @@ fn run(args: &Args) -> Result<(), Trouble> {
             }
         }
         What::Events => admin.events(),
+        What::Cache => admin.print("GET", "/cache"),
+        What::Purge(purge) => {
+            let parameters = [(purge.name(), Some(purge.value()))];
+            admin.print("POST", &target("/cache/purge", &parameters))
+        }
     }
 }
 
@@ -207,13 +227,14 @@ fn is_admin(answer: &[u8]) -> bool {
 struct Admin {
     address: SocketAddr,
     json: bool,
+    answer_timeout: Duration,
 }
 
 impl Admin {
     /// Sends a request; the connection that its answer comes on.
     fn send(&self, method: &str, target: &str, accept: &str) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect_timeout(&self.address, STEP_TIMEOUT)?;
-        stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+        stream.set_read_timeout(Some(self.answer_timeout))?;
         stream.set_write_timeout(Some(STEP_TIMEOUT))?;
         let head = format!(
             "{method} {target} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n",

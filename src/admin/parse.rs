@@ -1,11 +1,12 @@
 //! A request to the admin listener, as bytes → what it asks for.
 //!
 //! Decides: which paths, methods and parameters there are, and from whom a change is taken. May not know: backends,
-//! sockets. Invariant: a parameter that is not understood is refused, never ignored; nothing that a page in somebody's
+//! what is cached, sockets. Invariant: a parameter that is not understood is refused, never ignored; nothing that a page in somebody's
 //! browser can send changes anything.
 
 use std::net::IpAddr;
 
+use crate::cache::purge::Purge;
 use crate::config::kinds::WEIGHT_MAX;
 use crate::config::report::nearest;
 use crate::policy::health::Mode;
@@ -31,6 +32,7 @@ pub(super) struct Asked {
 pub(super) enum Ask {
     Look(Look),
     Change(Which, Order),
+    Purge(Purge),
     /// To be told what happens from now on.
     Events,
     Refused(Refusal),
@@ -44,6 +46,7 @@ pub(super) enum Look {
     Metrics,
     Backends(Which),
     Why(Which),
+    Cache,
 }
 
 /// The backends that are meant; all that fit.
@@ -113,24 +116,32 @@ enum Place {
     Backends,
     Why,
     Events,
+    Cache,
+    Purge,
 }
 
-const PLACES: [(&str, Place); 6] = [
+const PLACES: [(&str, Place); 8] = [
     ("/healthz", Place::Healthz),
     ("/readyz", Place::Readyz),
     ("/metrics", Place::Metrics),
     ("/backends", Place::Backends),
     ("/why", Place::Why),
     ("/events", Place::Events),
+    ("/cache", Place::Cache),
+    ("/cache/purge", Place::Purge),
 ];
 
 impl Place {
     fn allow(self) -> &'static str {
         match self {
             Place::Backends => "GET, HEAD, POST",
-            Place::Healthz | Place::Readyz | Place::Metrics | Place::Why | Place::Events => {
-                "GET, HEAD"
-            }
+            Place::Purge => "POST",
+            Place::Healthz
+            | Place::Readyz
+            | Place::Metrics
+            | Place::Why
+            | Place::Events
+            | Place::Cache => "GET, HEAD",
         }
     }
 }
@@ -191,8 +202,8 @@ fn read(method: &str, target: &str, fields: &Fields<'_>) -> Result<(Ask, Form), 
         return Err(Refusal::new(404, format!("not found; there are {names}")));
     };
     let changes = match method {
-        "GET" | "HEAD" => false,
-        "POST" if matches!(place, Place::Backends) => true,
+        "GET" | "HEAD" if !matches!(place, Place::Purge) => false,
+        "POST" if matches!(place, Place::Backends | Place::Purge) => true,
         _ => return Err(Refusal::method(place.allow())),
     };
     match place {
@@ -221,6 +232,17 @@ fn read(method: &str, target: &str, fields: &Fields<'_>) -> Result<(Ask, Form), 
             let mut parameters = Parameters::read(query, &WHICH)?;
             let form = parameters.form(fields)?;
             Ok((Ask::Look(Look::Why(parameters.one()?)), form))
+        }
+        Place::Cache => {
+            let form = Parameters::read(query, &["format"])?.form(fields)?;
+            Ok((Ask::Look(Look::Cache), form))
+        }
+        Place::Purge => {
+            trust(fields)?;
+            let known = ["url", "prefix", "tag", "all", "format"];
+            let mut parameters = Parameters::read(query, &known)?;
+            let form = parameters.form(fields)?;
+            Ok((Ask::Purge(parameters.purge()?), form))
         }
     }
 }
@@ -345,6 +367,26 @@ impl Parameters {
         }
         Ok(Order { mode, weight })
     }
+
+    fn purge(&mut self) -> Result<Purge, Refusal> {
+        let refused = |text: String| Err(Refusal::new(400, text));
+        let mut found: Vec<Purge> = Vec::new();
+        found.extend(self.take("url").map(Purge::Url));
+        found.extend(self.take("prefix").map(Purge::Prefix));
+        found.extend(self.take("tag").map(Purge::Tag));
+        match self.take("all").as_deref() {
+            Some("true") => found.push(Purge::All),
+            Some(other) => return refused(format!("all {} is not true", shown(other))),
+            None => {}
+        }
+        match (found.pop(), found.is_empty()) {
+            (Some(purge), true) => Ok(purge),
+            (Some(_), false) => refused("one of url, prefix, tag and all is wanted".to_owned()),
+            (None, _) => {
+                refused("what shall be purged? add url=, prefix=, tag= or all=true".to_owned())
+            }
+        }
+    }
 }
 
 fn unknown(name: &str, known: &[&str]) -> Refusal {
@@ -430,6 +472,23 @@ mod tests {
                 Ask::Look(Look::Why(which("unix:/run/a+b.sock", "c"))),
             ),
             ("GET /events", Ask::Events),
+            ("HEAD /cache?format=text", Ask::Look(Look::Cache)),
+            (
+                "POST /cache/purge?url=http://a/%2520?b=c%26d",
+                Ask::Purge(Purge::Url("http://a/%20?b=c&d".to_owned())),
+            ),
+            (
+                "POST /cache/purge?prefix=http://a/b/",
+                Ask::Purge(Purge::Prefix("http://a/b/".to_owned())),
+            ),
+            (
+                "POST /cache/purge?tag=a+b",
+                Ask::Purge(Purge::Tag("a+b".to_owned())),
+            ),
+            (
+                "POST /cache/purge?all=true&format=json",
+                Ask::Purge(Purge::All),
+            ),
             (
                 "POST /backends?backend=http://127.0.0.1:3001&mode=drain",
                 Ask::Change(which(url, ""), drain),
@@ -471,6 +530,20 @@ mod tests {
                 "POST /backends?backend=a&weight=-1",
                 "weight \"-1\" is not in 0 to 65535",
             ),
+            (
+                "POST /cache/purge",
+                "what shall be purged? add url=, prefix=, tag= or all=true",
+            ),
+            (
+                "POST /cache/purge?tag=a&all=true",
+                "one of url, prefix, tag and all is wanted",
+            ),
+            ("POST /cache/purge?all=false", "all \"false\" is not true"),
+            ("POST /cache/purge?tag=a&tag=b", "tag is given twice"),
+            (
+                "POST /cache/purge?tags=a",
+                "unknown parameter \"tags\": did you mean tag?",
+            ),
         ] {
             assert_refused(line, 400, text);
         }
@@ -482,11 +555,18 @@ mod tests {
             (
                 "GET /",
                 404,
-                "not found; there are /healthz, /readyz, /metrics, /backends, /why, /events",
+                "not found; there are /healthz, /readyz, /metrics, /backends, /why, /events, /cache, /cache/purge",
             ),
             ("POST /metrics", 405, "method not allowed"),
             ("DELETE /backends", 405, "method not allowed"),
             ("POST /events", 405, "method not allowed"),
+            ("POST /cache", 405, "method not allowed"),
+            ("GET /cache/purge?all=true", 405, "method not allowed"),
+            (
+                "GET /cache?url=a",
+                400,
+                "unknown parameter \"url\": there are format",
+            ),
             (
                 "GET /backends?clutser=a",
                 400,
@@ -568,12 +648,17 @@ mod tests {
             ("Host: localhost\r\nHost: evil.example\r\n", 400),
             ("", 400),
         ] {
-            let found = match asked("POST /backends?backend=a&mode=up", more).ask {
-                Ask::Change(_, _) => 200,
-                Ask::Refused(refusal) => refusal.status,
-                Ask::Look(_) | Ask::Events => 0,
-            };
-            assert_eq!(found, status, "{more}");
+            for line in [
+                "POST /backends?backend=a&mode=up",
+                "POST /cache/purge?all=true",
+            ] {
+                let found = match asked(line, more).ask {
+                    Ask::Change(_, _) | Ask::Purge(_) => 200,
+                    Ask::Refused(refusal) => refusal.status,
+                    Ask::Look(_) | Ask::Events => 0,
+                };
+                assert_eq!(found, status, "{line} {more}");
+            }
             assert!(
                 matches!(asked("GET /backends", more).ask, Ask::Look(_)),
                 "{more}"

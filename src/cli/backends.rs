@@ -102,7 +102,7 @@ impl Flags {
     }
 
     /// An address or a name, with a port.
-    fn admin(&mut self) -> Result<Option<String>, Usage> {
+    pub(super) fn admin(&mut self) -> Result<Option<String>, Usage> {
         let Some(text) = self.text(Flag::Admin)? else {
             return Ok(None);
         };

@@ -37,6 +37,9 @@ pub(super) enum Flag {
     Admin,
     Cluster,
     Wait,
+    Prefix,
+    Tag,
+    All,
     /// A key of a load test's scenario.
     Load(Key),
     Help,
@@ -78,7 +81,7 @@ impl Shape {
 }
 
 impl Flag {
-    const OWN: [Flag; 32] = [
+    const OWN: [Flag; 35] = [
         Flag::Config,
         Flag::Shards,
         Flag::LogLevel,
@@ -109,6 +112,9 @@ impl Flag {
         Flag::Admin,
         Flag::Cluster,
         Flag::Wait,
+        Flag::Prefix,
+        Flag::Tag,
+        Flag::All,
         Flag::Help,
         Flag::Version,
     ];
@@ -149,6 +155,9 @@ impl Flag {
             Flag::Admin => value("admin"),
             Flag::Cluster => value("cluster"),
             Flag::Wait => switch("wait"),
+            Flag::Prefix => value("prefix"),
+            Flag::Tag => value("tag"),
+            Flag::All => switch("all"),
             Flag::Load(key) => value(key.flag()),
             Flag::Help => switch("help").or('h'),
             Flag::Version => switch("version").or('V'),
