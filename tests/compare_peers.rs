@@ -344,7 +344,11 @@ fn a_cache_asks_the_backend_once() {
         let backends = Backends::start(1, true);
         with_target(kind, &backends, 1, Feature::Cache, |target| {
             let mut client = target.connect();
-            for (path, length) in [("/cache/a", 100), ("/cache/a/4k", 4096)] {
+            for (path, length) in [
+                ("/cache/a", 100),
+                ("/cache/a/4k", 4096),
+                ("/cache/a/64k", 65_536),
+            ] {
                 let counted = backends.count()[0];
                 for _ in 0..2 {
                     let (status, body) = client.get(path);

@@ -144,8 +144,7 @@ impl Kind {
                 Kind::Corelane | Kind::Caddy,
                 Feature::Plain | Feature::AccessLog | Feature::Gzip | Feature::GzipAlike,
             )
-            | (Kind::Corelane, Feature::Limit | Feature::Filters) => None,
-            (Kind::Corelane, Feature::Cache) => Some("waits for corelane's cache"),
+            | (Kind::Corelane, Feature::Cache | Feature::Limit | Feature::Filters) => None,
             (Kind::Caddy, Feature::Cache) => Some("Debian's Caddy has no cache"),
             (Kind::Caddy, Feature::Limit | Feature::Filters) => {
                 Some("Debian's Caddy has no rate limits")
@@ -429,7 +428,7 @@ mod tests {
         assert_eq!(taken(Kind::Relay), [(Feature::Plain, 1, 1)]);
         assert_eq!(taken(Kind::Varnish), [(Feature::Cache, 1, 1)]);
         assert_eq!(taken(Kind::Caddy).len(), 16);
-        assert_eq!(taken(Kind::Corelane).len(), 24);
+        assert_eq!(taken(Kind::Corelane).len(), 28);
         assert_eq!(taken(Kind::Nginx).len(), 28);
         assert_eq!(taken(Kind::Haproxy).len(), 28);
     }

@@ -3,7 +3,7 @@
 //! Decides: scenarios, their variants and bounds. May not know: how they are measured. Invariant: variants of a
 //! scenario differ in one thing only; growth counts from the variant that is marked as the base.
 
-use super::peer::{Feature, ORIGIN};
+use super::peer::{Feature, Kind, ORIGIN};
 
 /// Connections of the scenarios that do not grow.
 const CONNECTIONS: u32 = 64;
@@ -51,8 +51,8 @@ const BROWSER_FIELDS: [(&str, &str); 15] = [
 /// What is to be reached. Growth and latency are judged in the rounds of one run, like ratios.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Bound {
-    /// CPU time per request, as a part of nginx's.
-    Cpu(f64),
+    /// CPU time per request, as a part of that one's.
+    Cpu(Kind, f64),
     /// Bytes of an idle connection.
     Idle(f64),
     /// CPU time per request of a variant, as a multiple of the base variant's.
@@ -147,7 +147,7 @@ fn upload(bytes: u64) -> Variant {
 }
 
 fn one(name: &'static str, about: &'static str, variant: Variant, cpu: Option<f64>) -> Scenario {
-    let cpu = cpu.map(Bound::Cpu);
+    let cpu = cpu.map(|most| Bound::Cpu(Kind::Nginx, most));
     Scenario {
         name,
         about,
@@ -165,7 +165,7 @@ fn large(name: &'static str, about: &'static str, variant: Variant, cpu: f64) ->
     };
     Scenario {
         method: Method::Saturation,
-        bounds: vec![Bound::Cpu(cpu)],
+        bounds: vec![Bound::Cpu(Kind::Nginx, cpu)],
         ..one(name, about, variant, None)
     }
 }
@@ -266,11 +266,11 @@ fn features() -> Vec<Scenario> {
         answer_bytes: None,
         ..with(Feature::Limit, small())
     };
-    let cached = plain("/cache/page/4k", 4 * KIB);
+    let cached = |path, bytes| with(Feature::Cache, plain(path, bytes));
     vec![
         Scenario {
             method: Method::Saturation,
-            bounds: vec![Bound::Cpu(0.85)],
+            bounds: vec![Bound::Cpu(Kind::Nginx, 0.85)],
             ..one(
                 "log",
                 "100-byte responses, one JSON line each into a file",
@@ -279,16 +279,29 @@ fn features() -> Vec<Scenario> {
             )
         },
         Scenario {
-            bounds: vec![Bound::Cpu(0.55)],
+            bounds: vec![
+                Bound::Cpu(Kind::Haproxy, 0.65),
+                Bound::Cpu(Kind::Nginx, 0.55),
+                Bound::Cpu(Kind::Varnish, 0.30),
+            ],
             ..one(
-                "cache-hit",
+                "cached",
                 "4 KiB from the proxy's cache",
-                with(Feature::Cache, cached),
+                cached("/cache/page/4k", 4 * KIB),
                 None,
             )
         },
         Scenario {
-            bounds: vec![Bound::Cpu(0.90)],
+            bounds: Vec::new(),
+            ..one(
+                "cached-64k",
+                "64 KiB from the proxy's cache",
+                cached("/cache/page/64k", 64 * KIB),
+                None,
+            )
+        },
+        Scenario {
+            bounds: vec![Bound::Cpu(Kind::Nginx, 0.90)],
             ..one("rejected", "refused by a rate limit", rejected, None)
         },
         filtered(),
@@ -437,7 +450,7 @@ mod tests {
                         let later = &scenario.variants[1..];
                         assert!(later.iter().any(|one| one.label == *variant), "{bound:?}");
                     }
-                    Bound::Cpu(_) | Bound::Idle(_) | Bound::Latency => {
+                    Bound::Cpu(_, _) | Bound::Idle(_) | Bound::Latency => {
                         assert_eq!(scenario.variants.len(), 1, "{bound:?}");
                     }
                 }

@@ -40,9 +40,9 @@ fn one(bound: Bound, variants: &[Measured]) -> Vec<Verdict> {
         // An empty sample has no ratio; then there is no verdict.
         figure(samples, metric).map(|_| samples.to_vec())
     };
-    let beside_nginx = |metric| {
+    let beside = |kind, metric| {
         let ours = of(base, Kind::Corelane, metric)?;
-        ratio(&ours, &of(base, Kind::Nginx, metric)?, metric)
+        ratio(&ours, &of(base, kind, metric)?, metric)
     };
     let grown = |kind, label: &str| {
         let variant = variants.iter().find(|one| one.label == label)?;
@@ -50,9 +50,9 @@ fn one(bound: Bound, variants: &[Measured]) -> Vec<Verdict> {
         Some(growth(small, large))
     };
     match bound {
-        Bound::Cpu(most) => {
-            let text = format!("CPU per request ≤ {most} × nginx");
-            verdict(text, beside_nginx(Metric::Cpu), most)
+        Bound::Cpu(kind, most) => {
+            let text = format!("CPU per request ≤ {most} × {}", kind.name());
+            verdict(text, beside(kind, Metric::Cpu), most)
                 .into_iter()
                 .collect()
         }
@@ -83,7 +83,7 @@ fn one(bound: Bound, variants: &[Measured]) -> Vec<Verdict> {
             .into_iter()
             .filter_map(|(metric, name)| {
                 let text = format!("{name} at half of nginx's rate ≤ nginx's");
-                verdict(text, beside_nginx(metric), LATENCY_MOST)
+                verdict(text, beside(Kind::Nginx, metric), LATENCY_MOST)
             })
             .collect(),
     }
