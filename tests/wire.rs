@@ -362,16 +362,11 @@ fn run_case(
     engine: &str,
 ) -> Result<(), String> {
     let client = Peer::new(TcpStream::connect(proxy.address).unwrap());
-    Run::new(proxy, backends, client, case, false).all(&case.steps)?;
-    let Some((step, rest)) = case.steps.split_first() else {
+    Run::new(proxy, backends, client, case, false).all(&case.steps_of_run(run_number()))?;
+    let steps = case.steps_of_run(run_number());
+    let Some(first) = first_bytes(&steps).filter(|_| !case.whole && !case.alone) else {
         return Ok(());
     };
-    let Deed::ClientSends(first) = &step.deed else {
-        return Ok(());
-    };
-    if case.whole || case.alone {
-        return Ok(());
-    }
     let head_len = first
         .windows(4)
         .position(|four| four == b"\r\n\r\n")
@@ -384,28 +379,68 @@ fn run_case(
     // A cut within the head leaves the backends alone, so many may wait for their second part at once.
     let batches = in_head.chunks(CUTS_AT_ONCE).chain(behind.chunks(1));
     for batch in batches {
-        for (cut, client) in batch.iter().zip(first_parts(proxy, first, batch)?) {
+        let runs: Vec<Vec<Step>> = batch
+            .iter()
+            .map(|_| case.steps_of_run(run_number()))
+            .collect();
+        let parts = batch.iter().zip(&runs).map(|(cut, steps)| {
+            let first = first_bytes(steps).expect("each run begins as the others");
+            first.split_at(*cut)
+        });
+        let parts: Vec<(&[u8], &[u8])> = parts.collect();
+        let clients = first_parts(proxy, parts.iter().map(|(part, _)| *part))?;
+        for (((cut, client), (_, second)), steps) in
+            batch.iter().zip(clients).zip(&parts).zip(&runs)
+        {
             let mut run = Run::new(proxy, backends, client, case, true);
-            let second = Deed::ClientSends(first[*cut..].to_vec());
-            run.deed(0, &second)
-                .and_then(|()| run.all(rest))
+            run.deed(0, &Deed::ClientSends(second.to_vec()))
+                .and_then(|()| run.all(&steps[1..]))
                 .map_err(|error| format!("cut at {cut}: {error}"))?;
         }
     }
     Ok(())
 }
 
-/// Connections on which the proxy has read the first part, for each cut.
-fn first_parts(proxy: &Proxy, first: &[u8], cuts: &[usize]) -> Result<Vec<Peer>, String> {
+/// Of the next run of a case.
+fn run_number() -> usize {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    RUNS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What the client sends before anything else happens.
+fn first_bytes(steps: &[Step]) -> Option<&[u8]> {
+    match &steps.first()?.deed {
+        Deed::ClientSends(first) => Some(first),
+        Deed::Client(_)
+        | Deed::ClientGets(_)
+        | Deed::ClientRaw(_)
+        | Deed::ClientSees(_)
+        | Deed::BackendSends(_)
+        | Deed::Backend(_)
+        | Deed::BackendGets(_)
+        | Deed::BackendRaw(_)
+        | Deed::BackendSees(_)
+        | Deed::Counted(_)
+        | Deed::Logged(_)
+        | Deed::Until(..) => None,
+    }
+}
+
+/// Connections on which the proxy has read these first parts.
+fn first_parts<'p>(
+    proxy: &Proxy,
+    parts: impl Iterator<Item = &'p [u8]>,
+) -> Result<Vec<Peer>, String> {
     const READ: &str = "corelane_client_received_bytes_total";
     let before = proxy.metric(READ);
     let mut clients = Vec::new();
-    for cut in cuts {
+    let mut sum = 0;
+    for part in parts {
         let mut client = Peer::new(TcpStream::connect(proxy.address).unwrap());
-        client.send(&first[..*cut]);
+        client.send(part);
         clients.push(client);
+        sum += part.len() as u64;
     }
-    let sum = cuts.iter().sum::<usize>() as u64;
     proxy.wait_for_metric(READ, |now| now >= before + sum)?;
     Ok(clients)
 }

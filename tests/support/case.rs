@@ -13,6 +13,8 @@ pub(crate) struct Case {
     /// What it leaves behind in the proxy would disturb others: it has a proxy of its own, and is run once.
     pub(crate) alone: bool,
     pub(crate) steps: Vec<Step>,
+    /// The lines that they were made of.
+    text: String,
 }
 
 /// What one side does or sees.
@@ -100,6 +102,18 @@ pub(crate) enum Check {
 }
 
 impl Case {
+    /// Its steps in the run of this number: what one run leaves in a cache is nothing to the next.
+    pub(crate) fn steps_of_run(&self, run: usize) -> Vec<Step> {
+        if !self.text.contains("{run}") {
+            return self.steps.clone();
+        }
+        let (theme, _) = self.name.split_once('/').unwrap();
+        // Of one length, so that the places of the cuts are the same.
+        let text = self.text.replace("{run}", &format!("{run:06}"));
+        let mut cases = parse(theme, &format!("=== numbered\n{text}"));
+        cases.remove(0).steps
+    }
+
     /// The refusals that it asks for by name.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().filter_map(|step| match &step.deed {
@@ -173,10 +187,13 @@ fn parse(theme: &str, text: &str) -> Vec<Case> {
                 whole: false,
                 alone: false,
                 steps: Vec::new(),
+                text: String::new(),
             });
         } else if !line.trim().is_empty() && !line.starts_with('#') {
             let case = cases.last_mut().expect("a line before the first case");
             let name = case.name.clone();
+            case.text.push_str(line);
+            case.text.push('\n');
             case.line(line)
                 .unwrap_or_else(|| panic!("{name}: {line:?}"));
         }
