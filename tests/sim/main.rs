@@ -10,6 +10,7 @@
 
 mod backend;
 mod breaker;
+mod cache;
 mod client;
 mod compress;
 mod deadlines;
