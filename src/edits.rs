@@ -32,6 +32,7 @@ struct Editors<'r> {
     headers: Option<&'r Headers>,
     ids: Option<&'r RequestId>,
     auth: Option<&'r ForwardAuth>,
+    cors: bool,
 }
 
 impl<'r> Editors<'r> {
@@ -42,8 +43,8 @@ impl<'r> Editors<'r> {
                 Filter::Headers(headers) => editors.headers = Some(headers),
                 Filter::RequestId(ids) => editors.ids = Some(ids),
                 Filter::ForwardAuth(auth) => editors.auth = Some(auth),
+                Filter::Cors(_) => editors.cors = true,
                 Filter::Address(_)
-                | Filter::Cors(_)
                 | Filter::Limit(_)
                 | Filter::Basic(_)
                 | Filter::ApiKey(_)
@@ -58,23 +59,16 @@ impl<'r> Editors<'r> {
 
 /// Trailers do not pass where fields are edited: a backend may take `X-User` behind the body for the one before it.
 pub fn drops_trailers(rules: &Route) -> bool {
-    rules.filters.iter().any(|filter| match filter {
-        Filter::Headers(_) | Filter::RequestId(_) | Filter::ForwardAuth(_) | Filter::Cors(_) => {
-            true
-        }
-        Filter::Address(_)
-        | Filter::Limit(_)
-        | Filter::Basic(_)
-        | Filter::ApiKey(_)
-        | Filter::Jwt(_)
-        | Filter::UserLimit(_)
-        | Filter::Compress(_) => false,
-    })
+    let editors = Editors::of(rules);
+    let edits = editors.headers.is_some() || editors.ids.is_some();
+    edits || editors.auth.is_some() || editors.cors
 }
 
 /// Fields of this name that a backend gets are not the client's: the route writes them, or takes them from others.
 pub fn writes_to_backend(rules: &Route, name: &str) -> bool {
-    let Editors { headers, ids, auth } = Editors::of(rules);
+    let Editors {
+        headers, ids, auth, ..
+    } = Editors::of(rules);
     let mut written = headers.iter().flat_map(|headers| &headers.request.write);
     written.any(|(known, _)| is_named(name, known))
         || ids.is_some_and(|ids| ids.drops(name, false))
@@ -117,7 +111,9 @@ impl<'a> ToBackend<'a> {
 
     fn drops(&self, name: &str) -> bool {
         let is = |known: &str| is_named(name, known);
-        let Editors { headers, ids, auth } = self.editors;
+        let Editors {
+            headers, ids, auth, ..
+        } = self.editors;
         let trace_goes_on = !self.found.is_some_and(|found| found.replaces_trace);
         headers.is_some_and(|headers| headers.request.drops(name))
             || ids.is_some_and(|ids| ids.drops(name, trace_goes_on))

@@ -307,16 +307,6 @@ impl<I: Io> Asked<'_, '_, '_, I> {
 
 /// The filters at the beginning that each may tell who asks.
 fn group(filters: &[Filter]) -> &[Filter] {
-    let end = filters.iter().position(|filter| match filter {
-        Filter::Basic(_) | Filter::ApiKey(_) | Filter::Jwt(_) => false,
-        Filter::RequestId(_)
-        | Filter::Address(_)
-        | Filter::Cors(_)
-        | Filter::Limit(_)
-        | Filter::ForwardAuth(_)
-        | Filter::UserLimit(_)
-        | Filter::Headers(_)
-        | Filter::Compress(_) => true,
-    });
+    let end = filters.iter().position(|filter| !filter.is_identity());
     &filters[..end.unwrap_or(filters.len())]
 }

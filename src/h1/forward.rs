@@ -238,7 +238,8 @@ fn passes_in_request(kind: Kind, method: Method, trusted: bool) -> bool {
     }
 }
 
-fn passes_in_response(kind: Kind) -> bool {
+/// A field of this kind reaches the client, and stays with a response that is stored (RFC 9111 section 3.1).
+pub(crate) fn passes_in_response(kind: Kind) -> bool {
     match kind {
         Kind::EndToEnd
         | Kind::Date

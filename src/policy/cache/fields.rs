@@ -3,7 +3,8 @@
 //! Decides: which lines belong to a name. May not know: what they say. Invariant: what is returned is a part of the
 //! head.
 
-use crate::h1::head::{Kind, Response};
+use crate::h1::forward::passes_in_response;
+use crate::h1::head::Response;
 
 /// The values of all lines of this name.
 pub(super) fn named<'h, 'b>(
@@ -29,33 +30,11 @@ pub(super) fn single_stored<'b>(
     let fields = response.headers.iter().zip(response.kinds);
     only(
         fields
-            .filter(|(header, kind)| is_stored(**kind) && header.name.eq_ignore_ascii_case(name))
+            .filter(|(header, kind)| {
+                passes_in_response(**kind) && header.name.eq_ignore_ascii_case(name)
+            })
             .map(|(header, _)| header.value),
     )
-}
-
-/// A field of a response with this kind stays with it (RFC 9111 section 3.1).
-pub(super) fn is_stored(kind: Kind) -> bool {
-    match kind {
-        Kind::EndToEnd
-        | Kind::Date
-        | Kind::Host
-        | Kind::XForwardedFor
-        | Kind::XForwardedHost
-        | Kind::XForwardedProto
-        | Kind::XForwardedPort
-        | Kind::XRealIp
-        | Kind::Forwarded
-        | Kind::MaxForwards
-        | Kind::Expect => true,
-        Kind::ContentLength
-        | Kind::TransferEncoding
-        | Kind::Connection
-        | Kind::Upgrade
-        | Kind::HopByHop
-        | Kind::KeepAlive
-        | Kind::Disguised => false,
-    }
 }
 
 fn only<'b>(mut lines: impl Iterator<Item = &'b [u8]>) -> Option<&'b [u8]> {

@@ -4,7 +4,7 @@
 //! stored body, and so does its tag.
 
 use super::conditional::Validators;
-use super::fields::is_stored;
+use crate::h1::forward::passes_in_response;
 use crate::h1::head::{Kind, Response};
 
 /// Appends the stored head with the fields of the 304 in place of its own of the same name. Both are heads with their
@@ -18,7 +18,9 @@ pub fn write(stored: &Response<'_, '_>, fresh: &Response<'_, '_>, out: &mut Vec<
     out.extend_from_slice(&stored.head[..line_end]);
     let confirms = confirms_tag(stored, fresh);
     let replaces = |name: &str, kind| {
-        is_stored(kind) && !is_of_body(name) && (confirms || !name.eq_ignore_ascii_case("etag"))
+        passes_in_response(kind)
+            && !is_of_body(name)
+            && (confirms || !name.eq_ignore_ascii_case("etag"))
     };
     let is_replaced = |name: &str| {
         let mut fields = fresh.headers.iter().zip(fresh.kinds);
@@ -28,7 +30,7 @@ pub fn write(stored: &Response<'_, '_>, fresh: &Response<'_, '_>, out: &mut Vec<
     };
     for (header, kind) in stored.headers.iter().zip(stored.kinds) {
         let is_momentary = *kind == Kind::Date || header.name.eq_ignore_ascii_case("age");
-        if is_stored(*kind) && !is_momentary && !is_replaced(header.name) {
+        if passes_in_response(*kind) && !is_momentary && !is_replaced(header.name) {
             line(header, out);
         }
     }

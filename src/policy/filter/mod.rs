@@ -49,12 +49,22 @@ pub enum Filter {
 impl Filter {
     /// One of those of which any may tell who asks.
     pub fn is_identity(&self) -> bool {
-        (4..=6).contains(&self.rank())
+        match self {
+            Filter::Basic(_) | Filter::ApiKey(_) | Filter::Jwt(_) => true,
+            Filter::RequestId(_)
+            | Filter::Address(_)
+            | Filter::Cors(_)
+            | Filter::Limit(_)
+            | Filter::ForwardAuth(_)
+            | Filter::UserLimit(_)
+            | Filter::Headers(_)
+            | Filter::Compress(_) => false,
+        }
     }
 
     /// It decides by who asks.
     pub fn is_access(&self) -> bool {
-        (4..=7).contains(&self.rank())
+        self.is_identity() || matches!(self, Filter::ForwardAuth(_))
     }
 
     /// The filter's place in the chain.
