@@ -26,6 +26,10 @@ const PARTITION_ENTRIES_MIN: u32 = 1_024;
 /// Entries that a bucket is meant for, on average. With seven ways for four, one entry in fifty finds its bucket full.
 const BUCKET_ENTRIES: u32 = 4;
 
+/// So much the smallest entries give back with [`EVICTIONS_MAX`] of them: what is longer is reserved in pieces, so that a
+/// long body finds room among short ones.
+const PIECE_BYTES: u64 = 16 * 1024;
+
 /// Entries that one reservation removes at most.
 const EVICTIONS_MAX: u32 = 64;
 
@@ -128,9 +132,22 @@ impl Table {
         partition.is_some_and(|partition| partition.remove(place, is_meant))
     }
 
-    /// A part of the budget, for which others may have to go: as many as hold what is missing, and 64 at most, so what is
-    /// large asks for it in pieces. What is still read counts until its readers have done.
+    /// A part of the budget, for which others may have to go: as many as hold what is missing. What is still read counts
+    /// until its readers have done.
     pub fn reserve(&self, bytes: u64) -> Option<Charge> {
+        if bytes > self.account.bytes_max() {
+            return None;
+        }
+        let mut charge = self.reserve_piece(bytes.min(PIECE_BYTES))?;
+        let mut rest = bytes.saturating_sub(PIECE_BYTES);
+        while rest > 0 {
+            charge.add(self.reserve_piece(rest.min(PIECE_BYTES))?);
+            rest = rest.saturating_sub(PIECE_BYTES);
+        }
+        Some(charge)
+    }
+
+    fn reserve_piece(&self, bytes: u64) -> Option<Charge> {
         let units = self.account.units_of(bytes)?;
         // Evicted, but still held by somebody.
         let mut held = 0;
@@ -393,6 +410,17 @@ mod tests {
     }
 
     #[test]
+    fn a_long_body_finds_room_among_short_ones() {
+        let table = table(1 << 20, 10_000);
+        (0..10_000).for_each(|number| drop(put(&table, number, 100)));
+        let charge = table
+            .reserve(512 * 1024)
+            .expect("half of all may go for it");
+        assert_eq!(charge.bytes(), 512 * 1024);
+        assert!(table.figures().entries > 0);
+    }
+
+    #[test]
     fn what_can_never_fit_evicts_nobody() {
         let table = table(1 << 20, 1_000);
         (0..100).for_each(|number| drop(put(&table, number, 10_000)));
@@ -401,9 +429,8 @@ mod tests {
             assert!(table.reserve(bytes).is_none());
         }
         assert_eq!(table.figures(), before);
-        // At most 64 for one reservation, and the next one goes on.
-        let attempts = (0..10).take_while(|_| table.reserve(1 << 20).is_none());
-        assert_eq!(attempts.count(), 1);
+        // All of it may be had by somebody.
+        assert!(table.reserve(1 << 20).is_some());
     }
 
     #[test]
